@@ -1,0 +1,221 @@
+"""The study file: composes the stages' own settings; load, check, dump, identity."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError
+
+from flp_ray.core.run import RunSpec, stable_hash
+from flp_ray.core.text import ItemSet
+from flp_ray.data.config import TextConfig
+from flp_ray.distributed.config import ResourcesConfig
+from flp_ray.errors import ConfigError
+from flp_ray.fit.config import FitSettings
+from flp_ray.measure.config import MeasureConfig
+from flp_ray.plan.config import BudgetConfig, GridConfig, LadderConfig
+from flp_ray.propose.config import SearchConfig
+from flp_ray.train.config import TrainingConfig
+from flp_ray.validate.config import ValidationConfig
+
+
+class StudyConfig(BaseModel, extra="forbid", frozen=True):
+    """One study, as written in one YAML file."""
+
+    study: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name; also the folder's name")
+    seed: int = Field(default=0, ge=0)
+    storage: str = Field(default="runs", description="folder that holds the study's folder")
+    text: TextConfig
+    ladder: LadderConfig
+    grid: GridConfig
+    training: TrainingConfig = TrainingConfig()
+    measure: MeasureConfig
+    fit: FitSettings = FitSettings()
+    search: SearchConfig = SearchConfig()
+    validation: ValidationConfig = ValidationConfig()
+    resources: ResourcesConfig = ResourcesConfig()
+    budget: BudgetConfig = BudgetConfig()
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Names of all sources, in the order of the file."""
+        return tuple(self.text.sources)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of every setting but the storage place and the resources."""
+        return stable_hash(self.model_dump(mode="json", exclude={"storage", "resources", "budget"}))
+
+    def study_dir(self, override: Path | None = None) -> Path:
+        """The study's folder, absolute; relative places start at the working directory."""
+        return (override or Path(self.storage) / self.study).absolute()
+
+    def item_sets(self) -> tuple[ItemSet, ...]:
+        """The built-in tasks whose questions the data stage makes."""
+        return tuple(
+            ItemSet(task=name, kind=t.builtin, domain=t.domain or "", items=t.items)
+            for name, t in self.measure.tasks.items()
+            if t.builtin is not None
+        )
+
+    def task_weights(self) -> dict[str, float]:
+        """Weight of each task in the mean."""
+        return {name: task.weight for name, task in self.measure.tasks.items()}
+
+    def dump(self) -> str:
+        """The study as YAML, defaults left out."""
+        return yaml.safe_dump(self.model_dump(mode="json", exclude_defaults=True), sort_keys=False)
+
+
+def load_config(path: Path) -> StudyConfig:
+    """Reads and checks a study file.
+
+    Args:
+        path: A YAML file.
+
+    Raises:
+        ConfigError: The file is missing or no YAML, has unknown or repeated keys (the nearest known key is named),
+            or settings that contradict each other.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"Cannot read the study file {path}: {error}.") from error
+    try:
+        value = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path} must hold a mapping of settings, received {type(value).__name__}.")
+    try:
+        config = StudyConfig.model_validate(value)
+    except ValidationError as error:
+        raise ConfigError(f"{path}:\n" + "\n".join(_problems(error))) from error
+    try:
+        _check_names(config)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return config
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML that refuses a key given twice, and reads 1e6 as a number (YAML 1.2)."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} is given twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+_StrictLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def _problems(error: ValidationError) -> Iterator[str]:
+    for problem in error.errors(include_url=False):
+        location = [part for part in problem["loc"] if part != "function-after"]
+        where = ".".join(str(part) for part in location) or "study"
+        if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+            known = _known_keys(location[:-1])
+            near = difflib.get_close_matches(str(location[-1]), known, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            yield f"  unknown key {where}.{hint} Allowed here: {', '.join(known)}."
+        elif problem["type"] == "missing":
+            yield f"  {where} is missing."
+        else:
+            received = problem.get("input")
+            shown = f" (received {received!r})" if not isinstance(received, dict | BaseModel) else ""
+            yield f"  {where}: {problem['msg'].removeprefix('Value error, ')}{shown}."
+
+
+def _known_keys(location: Sequence[str | int]) -> list[str]:
+    kind: Any = StudyConfig
+    for part in location:
+        keys = _field_types(kind)
+        kind = keys[part] if isinstance(part, str) and part in keys else _element_type(kind)
+        kind = _without_none(kind)
+    return sorted(_field_types(kind))
+
+
+def _field_types(kind: Any) -> dict[str, Any]:
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return {name: field.annotation for name, field in kind.model_fields.items()}
+    if is_dataclass(kind):
+        return {field.name: field.type for field in fields(kind)}
+    return {}
+
+
+def _element_type(kind: Any) -> Any:
+    arguments = typing.get_args(kind)
+    return arguments[-1] if arguments else None
+
+
+def _without_none(kind: Any) -> Any:
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        return next((a for a in typing.get_args(kind) if a is not type(None)), None)
+    return kind
+
+
+def _check_names(config: StudyConfig) -> None:
+    domains, tasks, sources = list(config.text.domains), list(config.measure.tasks), list(config.sources)
+    for name, task in config.measure.tasks.items():
+        if task.builtin is not None:
+            _require(task.domain or "", domains, f"measure.tasks.{name}.domain", "domains")
+    for objective in config.search.objectives:
+        _require(objective, ["mean", *tasks], "search.objectives", "objectives")
+    for key in ("min_ratios", "max_ratios"):
+        for source in getattr(config.search, key):
+            _require(source, sources, f"search.{key}", "sources")
+    if config.validation.enabled and config.seed in config.validation.seeds:
+        raise ConfigError(
+            f"validation.seeds contains the study's own seed {config.seed}; a validation run needs another seed, "
+            f"or it repeats a run of the grid. Take e.g. [{config.seed + 1}]."
+        )
+    if sum(config.task_weights().values()) <= 0:
+        raise ConfigError("measure.tasks: at least one task needs a weight above 0.")
+
+
+def _require(name: str, known: Sequence[str], where: str, what: str) -> None:
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise ConfigError(f"{where} names {name!r}, which is none of the {what}: {', '.join(known)}.{hint}")
+
+
+def save_config(config: StudyConfig, folder: Path) -> None:
+    """Writes the study file into the study's folder, for whoever finds the folder later."""
+    (folder / "study.yaml").write_text(config.dump(), encoding="utf-8")
+
+
+def describe_runs(specs: Sequence[RunSpec]) -> list[dict[str, Any]]:
+    """The runs of a plan as JSON values."""
+    return [
+        {
+            "run_id": s.run_id,
+            "purpose": s.purpose,
+            "size": s.size,
+            "ratios": s.mixture.as_dict(),
+            "train_tokens": s.train_tokens,
+            "flops": s.flops,
+            "params": s.params,
+            "non_embedding_params": s.shape.non_embedding_params,
+            "sequence_length": s.sequence_length,
+            "batch_sequences": s.batch_sequences,
+            "learning_rate": s.learning_rate,
+            "steps": s.steps,
+            "seed": s.seed,
+        }
+        for s in specs
+    ]

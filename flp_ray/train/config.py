@@ -1,0 +1,31 @@
+"""Settings of the training."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from flp_ray.core.run import Recipe
+
+
+class TrainingConfig(BaseModel, extra="forbid", frozen=True):
+    """How every run is optimised; batch and learning rate belong to the sizes of the ladder."""
+
+    weight_decay: float = Field(default=0.1, ge=0)
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    beta2: float = Field(default=0.95, ge=0, lt=1)
+    warmup_fraction: float = Field(default=0.02, ge=0, le=1)
+    final_learning_rate_fraction: float = Field(default=0.1, ge=0, le=1)
+    clip_norm: float | None = Field(default=1.0, gt=0)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    zero_stage: Literal[0, 1, 2, 3] = 0
+    micro_batch_sequences: int | None = Field(default=None, gt=0)
+    checkpoints: int = Field(default=30, ge=1)
+    keep_checkpoints: Literal["none", "last"] = Field(
+        default="none", description="what stays on disk of a finished run's model"
+    )
+
+    def recipe(self) -> Recipe:
+        """The part that defines a run."""
+        return Recipe(**self.model_dump(exclude={"keep_checkpoints"}))
