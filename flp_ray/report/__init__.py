@@ -1,0 +1,61 @@
+"""The report: everything a study knows -> one HTML page that stands alone, and a summary in the terminal.
+
+The first screen answers "which mixture, how sure, how do you know"; figures and tables below it show the
+evidence. Nothing is loaded from outside the page, and the same content gives the same bytes.
+
+Modules, in the order of the flow:
+    content               what a report is made of
+    numbers               numbers as text
+    series, laws          records and surrogate -> the points and lines of the figures
+    answer, evidence      the question and its answer in words; how sure, how known
+    chart, svg            one panel as inline SVG that follows the page's theme
+    view, ratio, figures  panels and captions, section by section
+    tables                rows of text
+    page                  the HTML file
+    console               the summary for the terminal
+    plan_view, live, status_view  the plan before the start, the runs while they go, how far they are
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from flp_ray.report.content import ReportContent, RunRow, TextSummary
+
+if TYPE_CHECKING:
+    from flp_ray.report.console import print_laws, print_proposals, print_summary
+    from flp_ray.report.live import RunTable
+    from flp_ray.report.page import write_report
+    from flp_ray.report.plan_view import print_plan
+    from flp_ray.report.status_view import print_status
+
+__all__ = [
+    "ReportContent",
+    "RunRow",
+    "RunTable",
+    "TextSummary",
+    "print_laws",
+    "print_plan",
+    "print_proposals",
+    "print_status",
+    "print_summary",
+    "write_report",
+]
+
+# Late, because the page pulls jinja2 and matplotlib and the console views pull rich.
+_HOME = {
+    "RunTable": "live",
+    "print_laws": "console",
+    "print_plan": "plan_view",
+    "print_proposals": "console",
+    "print_status": "status_view",
+    "print_summary": "console",
+    "write_report": "page",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"flp_ray.report.{_HOME[name]}"), name)

@@ -1,0 +1,145 @@
+"""The closing summary for the terminal: laws, proposals, what training gave, the report's path."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flp_ray.report import numbers
+from flp_ray.report.answer import answer, objective_name
+from flp_ray.report.content import ReportContent
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_STYLES = {"sure": "bold green", "unsure": "bold yellow", "none": "bold"}
+
+
+def print_summary(content: ReportContent, console: Console, report_path: Path) -> None:
+    """Prints the summary: tables in a terminal, aligned plain lines elsewhere.
+
+    Args:
+        content: What the report shows.
+        console: Where to print.
+        report_path: The written report.
+    """
+    said = answer(content)
+    print_laws(content, console)
+    print_proposals(content, console)
+    _comparisons(content, console)
+    _line(console, "")
+    _line(console, said.question)
+    _line(console, said.headline, style=_STYLES[said.tone])
+    _line(console, said.detail)
+    for caveat in (*said.caveats, *content.notes):
+        _line(console, f"Note: {caveat}")
+    _line(console, f"Report: {report_path}")
+
+
+def print_laws(content: ReportContent, console: Console) -> None:
+    """Prints every fitted law with its errors."""
+    lines = content.surrogate.lines() if content.surrogate is not None else ()
+    rows = [
+        (
+            line.name,
+            line.stage,
+            line.method,
+            f"{line.observations:,}",
+            numbers.percent(line.fit_error),
+            numbers.percent(line.held_out_error),
+            line.formula,
+        )
+        for line in lines
+    ]
+    heads = ("law of", "stage", "method", "points", "fit error", "held out", "formula")
+    _table(console, "Fitted laws", heads, rows, right={3, 4, 5}, missing="No law has been fitted.")
+
+
+def print_proposals(content: ReportContent, console: Console) -> None:
+    """Prints the proposed mixtures with their intervals."""
+    rows = [
+        (
+            objective_name(p.objective),
+            numbers.mixture(p.mixture),
+            p.size,
+            numbers.score(p.expected.mean),
+            numbers.score_interval(p.expected),
+            "extrapolated" if p.expected.extrapolated else "",
+        )
+        for p in content.proposals
+    ]
+    heads = ("objective", "mixture", "size", "expected", f"80{numbers.THIN}% interval", "")
+    _table(console, "Proposed mixtures", heads, rows, right={3, 4}, missing="No mixture has been proposed.")
+
+
+def _comparisons(content: ReportContent, console: Console) -> None:
+    rows = [
+        (
+            objective_name(c.proposal.objective),
+            numbers.score(c.measured, c.measured_stderr),
+            "inside" if c.inside_interval else "outside",
+            numbers.mixture(c.grid_mixture),
+            numbers.score(c.grid_measured, c.grid_stderr),
+            numbers.points(c.regret),
+            c.verdict,
+        )
+        for c in content.comparisons
+    ]
+    heads = (
+        "objective",
+        "trained there",
+        "interval",
+        "grid's best",
+        "trained there",
+        "regret",
+        "proposal is",
+    )
+    missing = "No proposal has been trained yet."
+    _table(console, "Proposals put to the test", heads, rows, right={1, 4, 5}, missing=missing)
+
+
+def _table(
+    console: Console,
+    title: str,
+    heads: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    right: set[int],
+    missing: str,
+) -> None:
+    _line(console, "")
+    _line(console, title, style="bold")
+    if not rows:
+        _line(console, missing)
+    elif console.is_terminal:
+        _rich_table(console, heads, rows, right)
+    else:
+        # Files and pipes have no width, so lines are never wrapped there.
+        widths = [max(len(cell) for cell in column) for column in zip(heads, *rows, strict=True)]
+        for row in (heads, *rows):
+            cells = [
+                cell.rjust(width) if i in right else cell.ljust(width)
+                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ]
+            _line(console, "  ".join(cells).rstrip())
+
+
+def _rich_table(
+    console: Console, heads: Sequence[str], rows: Sequence[Sequence[str]], right: set[int]
+) -> None:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
+    for i, head in enumerate(heads):
+        table.add_column(head, justify="right" if i in right else "left", overflow="fold")
+    for row in rows:
+        # Text, not str: a name in square brackets must not be read as markup.
+        table.add_row(*(Text(cell) for cell in row))
+    console.print(table)
+
+
+def _line(console: Console, text: str, style: str | None = None) -> None:
+    console.print(text, style=style, markup=False, highlight=False, soft_wrap=not console.is_terminal)

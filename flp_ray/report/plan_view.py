@@ -1,0 +1,75 @@
+"""The plan on the console: one line a size, then the totals."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from flp_ray.core.run import RunSpec
+from flp_ray.report.live import duration
+
+
+def print_plan(
+    specs: Sequence[RunSpec], totals: Mapping[str, Any], finished: frozenset[str], console: Console
+) -> None:
+    """Prints what a study will train and what that costs.
+
+    Args:
+        specs: All planned runs.
+        totals: The totals of the plan, as `plan --json` gives them.
+        finished: Runs that are trained already.
+        console: Where to print.
+    """
+    table = Table(title="Plan", title_justify="left")
+    for name in ("purpose", "size", "runs", "mixtures"):
+        table.add_column(name, justify="left")
+    for name in ("done", "tokens a run", "FLOPs a run"):
+        table.add_column(name, justify="right")
+    for (purpose, size), runs in Counter((s.purpose, s.size) for s in specs).items():
+        group = [s for s in specs if (s.purpose, s.size) == (purpose, size)]
+        done = sum(s.run_id in finished for s in group)
+        table.add_row(
+            purpose,
+            size,
+            str(runs),
+            _mixtures(group),
+            str(done),
+            f"{group[0].train_tokens:,}",
+            f"{group[0].flops:.3g}",
+        )
+    console.print(table)
+    for line in _totals(totals):
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def _mixtures(group: Sequence[RunSpec]) -> str:
+    if len(group[0].mixture.sources) == 2:
+        source = min(group[0].mixture.sources)
+        ratios = ", ".join(f"{s.mixture.ratio(source):g}" for s in group)
+        return f"{source} {ratios}"
+    return f"{len(group)} over {len(group[0].mixture.sources)} sources"
+
+
+def _totals(totals: Mapping[str, Any]) -> list[str]:
+    wall, hours = totals["wall_hours"], totals["device_hours"]
+    time = (
+        "unknown until a run has finished (or state resources.flops_per_s_per_device)"
+        if wall is None
+        else f"about {duration(3600 * wall)} with all slots busy ({hours:.3g} device hours), measuring not included"
+    )
+    epochs = ", ".join(
+        f"{source} {'unknown until the text is prepared' if value is None else f'{value:.2f}'}"
+        for source, value in totals["epochs"].items()
+    )
+    return [
+        f"{totals['runs']} runs, {totals['tokens']:,} tokens, {totals['flops']:.4g} FLOPs; "
+        f"{totals['remaining_runs']} runs and {totals['remaining_flops']:.4g} FLOPs are still to do",
+        f"validation adds up to {totals['validation_runs']} runs, {totals['validation_flops']:.4g} FLOPs",
+        f"time: {time}",
+        f"disk: up to {totals['disk_bytes'] / 1e9:.3g} GB",
+        f"largest number of passes over a source by one run: {epochs}",
+    ]
