@@ -37,7 +37,9 @@ class SourceText(TextOrigin, extra="forbid", frozen=True):
     """Training text."""
 
     tokens: int | None = Field(
-        default=None, gt=0, description="tokens there are, where known beforehand; for `plan`, before text is prepared"
+        default=None,
+        gt=0,
+        description="tokens there are, where known beforehand; for `plan`, before text is prepared",
     )
 
 
@@ -69,7 +71,9 @@ class TextConfig(BaseModel, extra="forbid", frozen=True):
     max_epochs: float = Field(default=1.0, gt=0, description="how often a source's text may be repeated")
     held_out_fraction: float = Field(default=0.1, gt=0, lt=1, description="documents of a source kept out of training")
     decontamination_ngram: int = Field(
-        default=13, ge=0, description="drop training documents sharing such a word n-gram with a domain; 0: keep all"
+        default=13,
+        ge=0,
+        description="drop training documents sharing such a word n-gram with a domain; 0: keep all",
     )
 
     @model_validator(mode="after")

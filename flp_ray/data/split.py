@@ -1,0 +1,112 @@
+"""Which documents are trained on: the held-out split, exact duplicates, and overlap with the domains."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flp_ray.data.documents import Document, share, text_key
+
+_WORD = re.compile(r"\w+")
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+_WORDS_AT_ONCE = 1 << 20
+
+
+def held_out(document: Document, *, fraction: float, seed: int) -> bool:
+    """Whether a document is kept out of training.
+
+    The decision hangs on the document's group, or else on its text alone, so it is the same whatever else the
+    source holds, and equal texts fall on the same side.
+
+    Args:
+        document: The document.
+        fraction: Share of groups held out, 0 to 1.
+        seed: Another seed holds out other documents.
+    """
+    name = document.group if document.group is not None else f"{text_key(document.text):x}"
+    return share(name, salt=f"held out {seed}") < fraction
+
+
+class Decontaminator:
+    """Finds training documents that share a word n-gram with held-out text.
+
+    Words are runs of letters, digits and underscores in lower case. The n-grams of the small held-out side
+    are kept as 64-bit hashes; training text is looked up in them, many documents at once.
+
+    Args:
+        texts: The held-out texts: what is measured on, losses and items alike.
+        ngram: Words of an n-gram; 0 finds nothing but equal texts.
+    """
+
+    def __init__(self, texts: Iterable[str], *, ngram: int) -> None:
+        self._ngram = ngram
+        self._keys: set[int] = set()
+        self._words: dict[str, int] = {}
+        grams: list[NDArray[np.uint64]] = []
+        batch: list[str] = []
+        for text in texts:
+            self._keys.add(text_key(text))
+            if ngram:
+                batch.append(text)
+                for word in _WORD.findall(text.lower()):
+                    self._words.setdefault(word, len(self._words) + 1)
+        random = np.random.Generator(np.random.PCG64(0))
+        # Row 0 stands for every word that no domain has; an n-gram over it is never looked up.
+        self._codes = random.integers(1, 2**63, size=len(self._words) + 1, dtype=np.uint64)
+        for start in range(0, len(batch), 1000):
+            ids, _ = self._ids(batch[start : start + 1000])
+            grams.append(self._grams(ids)[self._whole(ids)])
+        self._hashes = np.unique(np.concatenate(grams)) if grams else np.empty(0, np.uint64)
+
+    def overlapping(self, texts: Sequence[str]) -> NDArray[np.bool_]:
+        """Which of these texts equal a held-out text or share an n-gram with one, shape (len(texts),)."""
+        found = np.array([text_key(text) in self._keys for text in texts], dtype=bool)
+        if not len(self._hashes):
+            return found
+        start = size = 0
+        for stop, text in enumerate(texts, 1):
+            size += len(text) // 5  # bounds the memory of one look-up, whatever the caller's batch
+            if size >= _WORDS_AT_ONCE or stop == len(texts):
+                found[start:stop] |= self._shares_gram(texts[start:stop])
+                start, size = stop, 0
+        return found
+
+    def _shares_gram(self, texts: Sequence[str]) -> NDArray[np.bool_]:
+        ids, ends = self._ids(texts)
+        at = np.flatnonzero(self._whole(ids))
+        hashes = self._grams(ids)[at]
+        place = np.searchsorted(self._hashes, hashes)
+        hits = at[self._hashes[np.minimum(place, len(self._hashes) - 1)] == hashes]
+        found = np.zeros(len(texts), dtype=bool)
+        found[np.searchsorted(ends, hits, side="right")] = True
+        return found
+
+    def _ids(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Word ids of texts laid end to end, each closed by id 0, and where each ends."""
+        ids: list[int] = []
+        ends: list[int] = []
+        known = self._words.get
+        for text in texts:
+            ids.extend([known(word, 0) for word in _WORD.findall(text.lower())])
+            ids.append(0)
+            ends.append(len(ids))
+        return np.array(ids, dtype=np.int64), np.array(ends, dtype=np.int64)
+
+    def _whole(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which positions begin an n-gram of known words within one text."""
+        count = max(len(ids) - self._ngram + 1, 0)
+        unknown = np.concatenate([[0], np.cumsum(ids == 0)])
+        whole: NDArray[np.bool_] = unknown[self._ngram : self._ngram + count] == unknown[:count]
+        return whole
+
+    def _grams(self, ids: NDArray[np.int64]) -> NDArray[np.uint64]:
+        """A hash of the n words from each position on (64-bit wrap-around arithmetic)."""
+        count = max(len(ids) - self._ngram + 1, 0)
+        codes = self._codes[ids]
+        hashes = np.zeros(count, dtype=np.uint64)
+        for offset in range(self._ngram):
+            hashes = hashes * _MULTIPLIER + codes[offset : offset + count]
+        return hashes
