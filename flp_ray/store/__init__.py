@@ -1,0 +1,75 @@
+"""Records <-> Arrow tables: what a study has planned, measured, fitted and proposed, kept in its folder.
+
+    writer = TableWriter(folder)                  the only writer; append twice = append once
+    writer.append("measurements", measurement_rows(measured))
+    records = load_records(folder)                any process, at any time
+    export_records(folder, out, form="csv")       the form that read_records reads back
+
+Tables are Delta Lake tables under `folder/tables`; `flp_ray.store.tables` lists their columns and keys.
+"""
+
+from __future__ import annotations
+
+from flp_ray.store.export import ExportForm, export_records
+from flp_ray.store.importing import read_records
+from flp_ray.store.lock import FolderLock
+from flp_ray.store.reader import (
+    StoredFit,
+    finished_runs,
+    load_comparisons,
+    load_fits,
+    load_proposals,
+    load_records,
+    load_specs,
+    load_stages,
+    read_table,
+    recorded_checkpoints,
+    run_states,
+    table_version,
+)
+from flp_ray.store.rows import (
+    attempt_row,
+    comparison_rows,
+    fit_row,
+    measurement_rows,
+    proposal_rows,
+    run_rows,
+    stage_row,
+    task_rows,
+)
+from flp_ray.store.states import RunState
+from flp_ray.store.tables import SCHEMA_VERSION, TABLES, AttemptEvent, TableForm
+from flp_ray.store.writer import TableWriter
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "TABLES",
+    "AttemptEvent",
+    "ExportForm",
+    "FolderLock",
+    "RunState",
+    "StoredFit",
+    "TableForm",
+    "TableWriter",
+    "attempt_row",
+    "comparison_rows",
+    "export_records",
+    "finished_runs",
+    "fit_row",
+    "load_comparisons",
+    "load_fits",
+    "load_proposals",
+    "load_records",
+    "load_specs",
+    "load_stages",
+    "measurement_rows",
+    "proposal_rows",
+    "read_records",
+    "read_table",
+    "recorded_checkpoints",
+    "run_rows",
+    "run_states",
+    "stage_row",
+    "table_version",
+    "task_rows",
+]

@@ -1,0 +1,191 @@
+"""Tables of a study folder back into Arrow and into values of `flp_ray.core`. Reading needs no lock."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from flp_ray.core.mixture import Mixture
+from flp_ray.core.prediction import Comparison, Proposal
+from flp_ray.core.records import Measurement, Records, Run, Task
+from flp_ray.core.run import Purpose, RunSpec
+from flp_ray.errors import StorageError
+from flp_ray.store.delta import STORAGE_FAILURES, cause_in_words, damaged, open_table
+from flp_ray.store.rows import proposal_from_dict
+from flp_ray.store.states import RunState, states_of
+from flp_ray.store.tables import form_of, tables_folder
+
+
+def read_table(
+    folder: str | Path, name: str, columns: Sequence[str] | None = None, filter: pc.Expression | None = None
+) -> pa.Table:
+    """One table of a study folder, at its newest version.
+
+    Args:
+        folder: The study folder.
+        name: The table's name.
+        columns: Columns to read; None reads all.
+        filter: Condition on the rows, e.g. `pc.field("run_id") == "4f2a"`.
+
+    Returns:
+        The rows, in no particular order; an empty table where nothing has been stored yet.
+
+    Raises:
+        StorageError: The table is damaged or of another schema version.
+    """
+    schema = form_of(name).schema
+    wanted = schema.names if columns is None else list(columns)
+    if unknown := [column for column in wanted if column not in schema.names]:
+        raise StorageError(f"The table {name} has no column {unknown[0]!r}; columns: {', '.join(schema.names)}.")
+    narrowed = pa.schema([schema.field(column) for column in wanted])
+    table = open_table(folder, name)
+    if table is None:
+        return narrowed.empty_table()
+    try:
+        return table.to_pyarrow_dataset().to_table(columns=wanted, filter=filter).cast(narrowed)
+    except STORAGE_FAILURES as error:
+        raise damaged(tables_folder(folder) / name, cause_in_words(error)) from error
+
+
+def table_version(folder: str | Path, name: str) -> int:
+    """How often a table has changed, merges of its files included; 0 while nothing is stored."""
+    table = open_table(folder, name)
+    return 0 if table is None else int(table.version())
+
+
+def load_records(folder: str | Path, purposes: Sequence[Purpose] | None = None) -> Records:
+    """What has been measured: runs with at least one measurement, their measurements, and the tasks.
+
+    Args:
+        folder: The study folder.
+        purposes: Purposes to keep; None keeps all.
+
+    Raises:
+        StorageError: A table is damaged or of another schema version.
+    """
+    measurements = read_table(folder, "measurements")  # before the runs, which are stored first
+    wanted = ["run_id", "purpose", "size", "params", "non_embedding_params", "train_tokens", "mixture"]
+    measured = set(measurements["run_id"].unique().to_pylist())
+    runs = [
+        Run(**row | {"mixture": Mixture.of(json.loads(row["mixture"]))})
+        for row in read_table(folder, "runs", wanted).to_pylist()
+        if row["run_id"] in measured and (purposes is None or row["purpose"] in purposes)
+    ]
+    kept = {run.run_id for run in runs}
+    return Records(
+        runs=tuple(runs),
+        measurements=tuple(m for m in measurements_of(measurements) if m.run_id in kept),
+        tasks=tuple(Task(**row) for row in read_table(folder, "tasks").to_pylist()),
+    )
+
+
+def measurements_of(rows: pa.Table) -> list[Measurement]:
+    """Rows of `measurements` as values; columns that are absent are None."""
+    names = rows.schema.names
+    columns = [column.to_pylist() for column in rows.columns]
+    return [Measurement(**dict(zip(names, values, strict=True))) for values in zip(*columns, strict=True)]
+
+
+def load_specs(folder: str | Path) -> tuple[RunSpec, ...]:
+    """Every planned run, by run id.
+
+    Raises:
+        StorageError: The table is damaged, or holds runs that this version of flp_ray cannot read.
+    """
+    rows = read_table(folder, "runs", ["run_id", "spec"]).sort_by("run_id").to_pylist()
+    specs = []
+    for row in rows:
+        try:
+            specs.append(RunSpec.from_dict(json.loads(row["spec"])))
+        except (TypeError, KeyError, ValueError) as error:
+            raise StorageError(
+                f"Run {row['run_id']} in {tables_folder(folder) / 'runs'} was planned by another version "
+                f"of flp_ray and cannot be read ({error}). Use that version, or another study folder."
+            ) from error
+    return tuple(specs)
+
+
+def finished_runs(folder: str | Path) -> set[str]:
+    """Ids of the runs that have an attempt which finished."""
+    rows = read_table(folder, "attempts", ["run_id"], pc.field("event") == "finished")
+    return set(rows["run_id"].to_pylist())
+
+
+def recorded_checkpoints(folder: str | Path, run_id: str) -> set[int]:
+    """Token counts at which a run has at least one measurement."""
+    rows = read_table(folder, "measurements", ["tokens"], pc.field("run_id") == run_id)
+    return set(rows["tokens"].to_pylist())
+
+
+def run_states(folder: str | Path) -> tuple[RunState, ...]:
+    """What has become of every planned run, by run id."""
+    attempts = read_table(folder, "attempts").to_pylist()
+    runs = read_table(folder, "runs").drop_columns(["spec"]).to_pylist()
+    return states_of([run | {"mixture": json.loads(run["mixture"])} for run in runs], attempts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredFit:
+    """One row of `fits`.
+
+    Attributes:
+        fit_id: Identity of the fit: hash of its records and settings.
+        method: `flp-m`, `flp` or `fp`.
+        observations: Rows that the fit was made from.
+        payload: The fit as a JSON value.
+        created: When it was made.
+    """
+
+    fit_id: str
+    method: str
+    observations: int
+    payload: dict[str, Any]
+    created: datetime
+
+
+def load_fits(folder: str | Path) -> tuple[StoredFit, ...]:
+    """Every stored fit, the oldest first."""
+    rows = read_table(folder, "fits").sort_by([("created", "ascending"), ("fit_id", "ascending")]).to_pylist()
+    return tuple(StoredFit(**row | {"payload": json.loads(row["payload"])}) for row in rows)
+
+
+def load_proposals(folder: str | Path, fit_id: str | None = None) -> tuple[Proposal, ...]:
+    """Proposals by objective and then by id.
+
+    Args:
+        folder: The study folder.
+        fit_id: The fit they come from; None takes those of all fits.
+    """
+    condition = None if fit_id is None else pc.field("fit_id") == fit_id
+    rows = read_table(folder, "proposals", ["objective", "proposal_id", "payload"], condition)
+    rows = rows.sort_by([("objective", "ascending"), ("proposal_id", "ascending")])
+    return tuple(proposal_from_dict(json.loads(text)) for text in rows["payload"].to_pylist())
+
+
+def load_comparisons(folder: str | Path) -> tuple[Comparison, ...]:
+    """Comparisons by proposal and then by run."""
+    rows = read_table(folder, "comparisons").sort_by([("proposal_id", "ascending"), ("run_id", "ascending")])
+    values = [json.loads(text) for text in rows["payload"].to_pylist()]
+    return tuple(
+        Comparison(
+            **value
+            | {
+                "proposal": proposal_from_dict(value["proposal"]),
+                "grid_mixture": Mixture.of(value["grid_mixture"]),
+            }
+        )
+        for value in values
+    )
+
+
+def load_stages(folder: str | Path) -> tuple[tuple[str, float], ...]:
+    """Every recorded stage with its seconds, over all calls of the study, in the order of their start."""
+    rows = read_table(folder, "stages").sort_by([("started", "ascending"), ("stage", "ascending")])
+    return tuple((row["stage"], row["seconds"]) for row in rows.to_pylist())

@@ -1,0 +1,196 @@
+"""The tables of a study folder: columns, keys, and which columns make a stored row what it is.
+
+    runs          one row per planned run
+    measurements  one row per measured value
+    tasks         one row per benchmark task
+    attempts      what happened to a run: started, finished, failed
+    fits          one row per fit
+    proposals     one row per proposed mixture
+    comparisons   one row per proposal and validation run
+    stages        where a session's time went
+
+A row's identity is its key and every column that says *what* was stored. The other columns only say when,
+where or how fast (`circumstance`): they may differ when the same row is sent again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import pyarrow as pa
+
+from flp_ray.core.records import MeasurementKind
+from flp_ray.core.run import Purpose
+from flp_ray.errors import StorageError
+
+SCHEMA_VERSION = 1
+"""Written into every table; a table of another version is refused."""
+
+AttemptEvent = Literal["started", "finished", "failed"]
+"""What happened to one attempt at a run, in this order; `finished` and `failed` exclude each other."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableForm:
+    """What one table holds.
+
+    Attributes:
+        schema: Columns; those that may be missing are nullable.
+        key: Columns that name a row; no two rows of a table share them.
+        circumstance: Columns outside the row's identity.
+        allowed: Values a column is limited to, where it is.
+    """
+
+    schema: pa.Schema
+    key: tuple[str, ...]
+    circumstance: frozenset[str] = frozenset()
+    allowed: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """Columns that must be equal, bit for bit, when a key arrives again."""
+        return tuple(name for name in self.schema.names if name not in self.circumstance and name not in self.key)
+
+
+_TIME = pa.timestamp("us", tz="UTC")
+
+
+def _schema(required: dict[str, pa.DataType], optional: dict[str, pa.DataType] | None = None) -> pa.Schema:
+    return pa.schema(
+        [pa.field(name, kind, nullable=False) for name, kind in required.items()]
+        + [pa.field(name, kind) for name, kind in (optional or {}).items()]
+    )
+
+
+TABLES: dict[str, TableForm] = {
+    "runs": TableForm(
+        schema=_schema(
+            {
+                "run_id": pa.string(),
+                "purpose": pa.string(),
+                "size": pa.string(),
+                "params": pa.int64(),
+                "non_embedding_params": pa.int64(),
+                "train_tokens": pa.int64(),
+                "flops": pa.float64(),
+                "mixture": pa.string(),  # JSON: ratio by source
+                "spec": pa.string(),  # JSON: RunSpec.to_dict()
+            }
+        ),
+        key=("run_id",),
+        allowed=(("purpose", get_args(Purpose)),),
+    ),
+    "measurements": TableForm(
+        schema=_schema(
+            {
+                "run_id": pa.string(),
+                "tokens": pa.int64(),
+                "flops": pa.float64(),
+                "kind": pa.string(),
+                "name": pa.string(),
+                "value": pa.float64(),
+            },
+            {"stderr": pa.float64(), "items": pa.int64()},
+        ),
+        key=("run_id", "tokens", "kind", "name"),
+        allowed=(("kind", get_args(MeasurementKind)),),
+    ),
+    "tasks": TableForm(
+        schema=_schema(
+            {"task": pa.string(), "random_performance": pa.float64(), "emergence_margin": pa.float64()},
+        ),
+        key=("task",),
+    ),
+    "attempts": TableForm(
+        schema=_schema(
+            {"run_id": pa.string(), "attempt": pa.int64(), "event": pa.string(), "at": _TIME},
+            {
+                "reason": pa.string(),
+                "start_seconds": pa.float64(),
+                "train_seconds": pa.float64(),
+                "measure_seconds": pa.float64(),
+                "save_seconds": pa.float64(),
+                "tokens_per_second": pa.float64(),
+                "flops_per_second": pa.float64(),
+                "peak_bytes": pa.int64(),
+                "node": pa.string(),
+                "session": pa.string(),
+            },
+        ),
+        key=("run_id", "attempt", "event"),
+        circumstance=frozenset(
+            {
+                "at",
+                "start_seconds",
+                "train_seconds",
+                "measure_seconds",
+                "save_seconds",
+                "tokens_per_second",
+                "flops_per_second",
+                "peak_bytes",
+                "node",
+                "session",
+            }
+        ),
+        allowed=(("event", get_args(AttemptEvent)),),
+    ),
+    "fits": TableForm(
+        schema=_schema(
+            {
+                "fit_id": pa.string(),
+                "method": pa.string(),
+                "observations": pa.int64(),
+                "payload": pa.string(),  # JSON: Surrogate.to_dict()
+                "created": _TIME,
+            }
+        ),
+        key=("fit_id",),
+        circumstance=frozenset({"created"}),
+    ),
+    "proposals": TableForm(
+        schema=_schema(
+            {
+                "proposal_id": pa.string(),
+                "fit_id": pa.string(),
+                "objective": pa.string(),
+                "mixture": pa.string(),  # JSON: ratio by source
+                "size": pa.string(),
+                "train_tokens": pa.int64(),
+                "flops": pa.float64(),
+                "expected": pa.float64(),
+                "low": pa.float64(),
+                "high": pa.float64(),
+                "extrapolated": pa.bool_(),
+                "payload": pa.string(),  # JSON: predictions by task and by domain
+            }
+        ),
+        key=("proposal_id",),
+    ),
+    "comparisons": TableForm(
+        schema=_schema({"proposal_id": pa.string(), "run_id": pa.string(), "payload": pa.string()}),
+        key=("proposal_id", "run_id"),
+    ),
+    "stages": TableForm(
+        schema=_schema({"session": pa.string(), "stage": pa.string(), "seconds": pa.float64(), "started": _TIME}),
+        key=("session", "stage"),
+        circumstance=frozenset({"seconds", "started"}),
+    ),
+}
+
+
+def form_of(table: str) -> TableForm:
+    """The form of a table by its name.
+
+    Raises:
+        StorageError: There is no such table.
+    """
+    if table not in TABLES:
+        raise StorageError(f"There is no table {table!r} in a study folder; tables: {', '.join(TABLES)}.")
+    return TABLES[table]
+
+
+def tables_folder(folder: str | Path) -> Path:
+    """Where a study folder keeps its tables."""
+    return Path(folder) / "tables"
