@@ -10,5 +10,7 @@ class ValidationConfig(BaseModel, extra="forbid", frozen=True):
 
     enabled: bool = True
     seeds: list[int] = Field(
-        default=[1], min_length=1, description="one run a seed; other seeds than the grid's keep the runs independent"
+        default=[1],
+        min_length=1,
+        description="one run a seed; other seeds than the grid's keep the runs independent",
     )

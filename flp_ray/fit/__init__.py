@@ -1,0 +1,29 @@
+"""Records -> fitted laws: FLP-M (Eq. 5 and small networks) with intervals, FLP and FP beside it.
+
+Pure: takes `flp_ray.core.records.Records`, returns a frozen `FittedSurrogate`. Needs numpy and scipy alone,
+which are loaded at first use.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flp_ray.fit.config import FitSettings
+
+if TYPE_CHECKING:
+    from flp_ray.fit.fitting import fit_identity, fit_surrogate
+    from flp_ray.fit.surrogate import FittedSurrogate
+
+__all__ = ["FitSettings", "FittedSurrogate", "fit_identity", "fit_surrogate"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("fit_identity", "fit_surrogate"):
+        from flp_ray.fit import fitting
+
+        return getattr(fitting, name)
+    if name == "FittedSurrogate":
+        from flp_ray.fit.surrogate import FittedSurrogate
+
+        return FittedSurrogate
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
