@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import types
 import typing
@@ -55,8 +56,8 @@ class StudyConfig(BaseModel, extra="forbid", frozen=True):
         return stable_hash(self.model_dump(mode="json", exclude={"storage", "resources", "budget"}))
 
     def study_dir(self, override: Path | None = None) -> Path:
-        """The study's folder, absolute; relative places start at the working directory."""
-        return (override or Path(self.storage) / self.study).absolute()
+        """The study's folder, absolute; a relative `storage` starts at $FLP_RAY_STORAGE or the working directory."""
+        return (override or Path(os.environ.get("FLP_RAY_STORAGE", "")) / self.storage / self.study).absolute()
 
     def item_sets(self) -> tuple[ItemSet, ...]:
         """The built-in tasks whose questions the data stage makes."""
@@ -90,7 +91,7 @@ def load_config(path: Path) -> StudyConfig:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"Cannot read the study file {path}: {error}.") from error
     try:
-        value = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
+        value = yaml.load(text, Loader=_StrictLoader)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(value, dict):

@@ -67,7 +67,7 @@ def test_mistakes_are_named(path, value, words, tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("a: [1", "not valid YAML"), ("- 1", "must hold a mapping"), ("study: a\nstudy: b", "given twice"), ("", "mapping")],
+    [("a: [1", "not valid YAML"), ("- 1", "must hold a mapping"), ("study: a\nstudy: b", "given twice"), ("", "a map")],
 )
 def test_files_that_are_no_study(text, words, tmp_path):
     with pytest.raises(ConfigError, match=words):
@@ -75,7 +75,7 @@ def test_files_that_are_no_study(text, words, tmp_path):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(ConfigError, match="nothere.yaml"):
+    with pytest.raises(ConfigError, match=r"nothere\.yaml"):
         load_config(tmp_path / "nothere.yaml")
 
 

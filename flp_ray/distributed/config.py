@@ -15,5 +15,7 @@ class ResourcesConfig(BaseModel, extra="forbid", frozen=True):
     retries: int = Field(default=2, ge=0, description="how often a failed run is tried again, from its last checkpoint")
     max_failed_fraction: float = Field(default=0.5, ge=0, le=1, description="above it the study stops")
     flops_per_s_per_device: float | None = Field(
-        default=None, gt=0, description="achieved FLOP/s of one worker, for the expected time before any run has finished"
+        default=None,
+        gt=0,
+        description="achieved FLOP/s of one worker, for the expected time before any run has finished",
     )

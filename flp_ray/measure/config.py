@@ -14,7 +14,9 @@ class TaskConfig(BaseModel, extra="forbid", frozen=True):
     """One benchmark: a built-in, or a task of lm-evaluation-harness by its name there."""
 
     builtin: ItemKind | None = None
-    domain: str | None = Field(default=None, description="built-ins: the domain whose held-out documents are asked about")
+    domain: str | None = Field(
+        default=None, description="built-ins: the domain whose held-out documents are asked about"
+    )
     lm_eval: str | None = Field(default=None, description="name of a task of lm-evaluation-harness")
     lm_eval_path: str | None = Field(default=None, description="folder of own lm-eval YAML files")
     metric: str = Field(default="acc", description="the lm-eval metric that is the score")
@@ -45,4 +47,4 @@ class MeasureConfig(BaseModel, extra="forbid", frozen=True):
     intermediate_sequences: int | None = Field(
         default=None, gt=0, description="sequences a domain at checkpoints before the last; default: all"
     )
-    batch_tokens: int = Field(default=8192, gt=0, description="tokens of one forward pass, padding included")
+    batch_tokens: int = Field(default=8192, gt=0, description="tokens of one forward pass at most, padding included")

@@ -44,7 +44,8 @@ class GridConfig(BaseModel, extra="forbid", frozen=True):
     """The mixtures that every size is trained at: ratios of all sources but one, or whole mixtures."""
 
     ratios: dict[str, list[float]] = Field(
-        default={}, description="ratios by source; the one source left out takes the rest; combinations above 1 drop out"
+        default={},
+        description="ratios by source; the one source left out takes the rest; combinations above 1 drop out",
     )
     mixtures: list[dict[str, float]] = Field(default=[], description="whole mixtures, instead of or beside ratios")
     extra: list[ExtraRuns] = Field(default=[], description="single sampling runs beside the grid")

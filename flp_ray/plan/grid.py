@@ -25,7 +25,7 @@ def full_mixture(given: Mapping[str, float], sources: Sequence[str], where: str)
     """
     _check_sources(given, sources, where)
     ratios = {s: Fraction(str(given[s])) for s in sources if s in given}
-    rest = 1 - sum(ratios.values())
+    rest = 1 - sum(ratios.values(), start=Fraction(0))
     missing = [s for s in sources if s not in ratios]
     shown = ", ".join(f"{s}: {r:g}" for s, r in given.items())
     if len(missing) == 1 and rest >= 0:
@@ -36,7 +36,9 @@ def full_mixture(given: Mapping[str, float], sources: Sequence[str], where: str)
             if missing and rest > 0
             else "correct the ratios"
         )
-        raise ConfigError(f"{where}: mixing ratios must sum to 1, received {{{shown}}} (sum {float(1 - rest):g}); {hint}.")
+        raise ConfigError(
+            f"{where}: mixing ratios must sum to 1, received {{{shown}}} (sum {float(1 - rest):g}); {hint}."
+        )
     return Mixture.of({s: float(ratios.get(s, 0)) for s in sources})
 
 

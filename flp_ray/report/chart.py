@@ -95,9 +95,7 @@ def ratio_chart(
         if curve is not None:
             _band(axes, curve)
         if proposed is not None:
-            axes.axvline(
-                proposed, color=colour("validation"), linewidth=1, linestyle=(0, (2, 3)), gid="proposed"
-            )
+            axes.axvline(proposed, color=colour("validation"), linewidth=1, linestyle=(0, (2, 3)), gid="proposed")
         _measured(axes, points)
         for axis in (axes.xaxis, axes.yaxis):
             _percent_axis(axis, ticks=max(6, size[0] // 60))
@@ -208,15 +206,11 @@ def loss_score_chart(
 
 
 def _band(axes: Any, curve: Curve) -> None:
-    axes.fill_between(
-        curve.x, curve.low, curve.high, color=colour("predicted"), alpha=0.16, linewidth=0, gid="band"
-    )
+    axes.fill_between(curve.x, curve.low, curve.high, color=colour("predicted"), alpha=0.16, linewidth=0, gid="band")
     inside = [math.nan if out else y for y, out in zip(curve.mean, curve.extrapolated, strict=True)]
     outside = [y if out else math.nan for y, out in zip(curve.mean, curve.extrapolated, strict=True)]
     axes.plot(curve.x, inside, color=colour("predicted"), linewidth=2, gid="predicted")
-    axes.plot(
-        curve.x, outside, color=colour("predicted"), linewidth=2, linestyle=(0, (3, 2)), gid="extrapolated"
-    )
+    axes.plot(curve.x, outside, color=colour("predicted"), linewidth=2, linestyle=(0, (3, 2)), gid="extrapolated")
 
 
 def _measured(axes: Any, points: Sequence[Point]) -> None:
@@ -276,9 +270,7 @@ def _flops_axis(axes: Any, values: Sequence[float]) -> None:
     axes.set_xlim(low, high)
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(
-        FuncFormatter(lambda v, _: power(v, 1).replace("\u202f", "").removeprefix("1×"))
-    )
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: power(v, 1).replace("\u202f", "").removeprefix("1×")))
 
 
 def _plain_log_axis(axes: Any, values: Sequence[float]) -> None:

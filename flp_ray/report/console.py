@@ -125,9 +125,7 @@ def _table(
             _line(console, "  ".join(cells).rstrip())
 
 
-def _rich_table(
-    console: Console, heads: Sequence[str], rows: Sequence[Sequence[str]], right: set[int]
-) -> None:
+def _rich_table(console: Console, heads: Sequence[str], rows: Sequence[Sequence[str]], right: set[int]) -> None:
     from rich import box
     from rich.table import Table
     from rich.text import Text

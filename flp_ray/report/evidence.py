@@ -29,9 +29,7 @@ def how_sure(content: ReportContent, target: Target | None) -> tuple[str, ...]:
         x, predictions = slice_predictions(content, proposal.mixture, source, target)
         if predictions:
             said = [
-                p.objective
-                if proposal.objective == MEAN
-                else p.performance.get(proposal.objective, p.objective)
+                p.objective if proposal.objective == MEAN else p.performance.get(proposal.objective, p.objective)
                 for p in predictions
             ]
             low, high = _as_good(Curve.of(x, said), proposal)
@@ -65,9 +63,7 @@ def how_known(content: ReportContent) -> tuple[str, ...]:
     sizes = len({r.size for r in sampling.runs if r.run_id in measured and r.size is not None})
     mixtures = len({r.mixture for r in sampling.runs if r.run_id in measured and r.mixture is not None})
     over = ", ".join(
-        part
-        for n, part in ((sizes, numbers.count(sizes, "size")), (mixtures, numbers.count(mixtures, "mixture")))
-        if n
+        part for n, part in ((sizes, numbers.count(sizes, "size")), (mixtures, numbers.count(mixtures, "mixture"))) if n
     )
     found = [
         f"{numbers.count(len(measured), 'small run')}{f' ({over})' if over else ''}, "
@@ -80,9 +76,7 @@ def how_known(content: ReportContent) -> tuple[str, ...]:
         if error is not None
     ]
     if parts:
-        found.append(
-            f"On runs left out of the fit, the laws err by {' and '.join(parts)} (mean relative error)."
-        )
+        found.append(f"On runs left out of the fit, the laws err by {' and '.join(parts)} (mean relative error).")
     elif content.surrogate is not None:
         found.append("The laws' error on runs left out was not measured.")
     return tuple(found)
@@ -99,9 +93,7 @@ def caveats(content: ReportContent) -> tuple[str, ...]:
             f"Training there fell outside the predicted 80{numbers.THIN}% interval; "
             f"one in five does even when the laws are right."
         )
-    missing = (
-        content.surrogate.not_emerged if content.surrogate is not None and content.surrogate.tasks else {}
-    )
+    missing = content.surrogate.not_emerged if content.surrogate is not None and content.surrogate.tasks else {}
     if missing:
         found.append(f"Not predicted, and not part of the mean: {reasons_in_words(missing)}")
     failed = [r for r in content.run_states if r.state == "failed"]

@@ -36,9 +36,7 @@ def parity_figure(content: ReportContent) -> FigureView:
             unit, what = ("%", "score on") if kind == "performance" else ("nats per token", "loss on")
             label = f"Predicted against measured {what} {name}, {numbers.count(len(points), 'run')}."
             drawn = chart.parity_chart(f"parity-{kind.replace('_', '-')}-{i}", label, points, unit=unit)
-            panels.append(
-                PanelView(title=f"{what.capitalize()} {name}", svg=drawn, note=_parity_note(points))
-            )
+            panels.append(PanelView(title=f"{what.capitalize()} {name}", svg=drawn, note=_parity_note(points)))
     if not panels:
         return nothing("parity", title, "No finished run has both a prediction and a measurement.")
     keys = [
@@ -46,9 +44,7 @@ def parity_figure(content: ReportContent) -> FigureView:
         Key(mark="grid", text="sampling run (the fit has seen it)"),
     ]
     keys += [
-        Key(mark=mark, text=text)
-        for purpose, mark, text in _UNSEEN
-        if any(p.purpose == purpose for p in everything)
+        Key(mark=mark, text=text) for purpose, mark, text in _UNSEEN if any(p.purpose == purpose for p in everything)
     ]
     return FigureView(
         name="parity",
@@ -130,9 +126,7 @@ def loss_score_figure(content: ReportContent) -> FigureView:
         )
         panels.append(PanelView(title=task, svg=drawn, note=note))
     if not panels:
-        return nothing(
-            "emergence", title, "Too few checkpoints with both a loss and a score have been measured."
-        )
+        return nothing("emergence", title, "Too few checkpoints with both a loss and a score have been measured.")
     keys = (
         Key(mark="filled", text="emerged: fitted on"),
         Key(mark="hollow", text="not emerged: left out"),
@@ -150,12 +144,8 @@ def loss_score_figure(content: ReportContent) -> FigureView:
 
 
 def _parity_note(points: Sequence[Point]) -> str:
-    parts = [
-        f"seen {numbers.percent(error)}" for error in [_relative(points, seen=True)] if error is not None
-    ]
-    parts += [
-        f"unseen {numbers.percent(error)}" for error in [_relative(points, seen=False)] if error is not None
-    ]
+    parts = [f"seen {numbers.percent(error)}" for error in [_relative(points, seen=True)] if error is not None]
+    parts += [f"unseen {numbers.percent(error)}" for error in [_relative(points, seen=False)] if error is not None]
     return "error: " + ", ".join(parts) if parts else ""
 
 

@@ -121,9 +121,7 @@ def _spread(values: tuple[T, ...], limit: int) -> tuple[T, ...]:
 
 
 def _rank_correlation(pairs: list[tuple[float, float]]) -> float:
-    ranks = [
-        np.argsort(np.argsort(column, kind="stable"), kind="stable") for column in zip(*pairs, strict=True)
-    ]
+    ranks = [np.argsort(np.argsort(column, kind="stable"), kind="stable") for column in zip(*pairs, strict=True)]
     if any(len(set(column)) < 2 for column in zip(*pairs, strict=True)):
         return 0.0
     return float(np.corrcoef(ranks[0], ranks[1])[0, 1])

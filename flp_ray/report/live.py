@@ -123,9 +123,7 @@ class RunTable:
         title = f"{done + self.earlier} of {len(self._rows) + self.earlier} runs finished, {running} running"
         title += f", {failed} failed" if failed else ""
         title += f", {left}" if (left := self._remaining()) else ""
-        table = Table(
-            title=title, title_justify="left", caption=self.headline or None, caption_justify="left"
-        )
+        table = Table(title=title, title_justify="left", caption=self.headline or None, caption_justify="left")
         for name in ("run", "purpose", "size", "mixture", "state"):
             table.add_column(name)
         for name in ("tokens", "training loss", "seconds"):

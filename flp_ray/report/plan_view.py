@@ -13,9 +13,7 @@ from flp_ray.core.run import RunSpec
 from flp_ray.report.live import duration
 
 
-def print_plan(
-    specs: Sequence[RunSpec], totals: Mapping[str, Any], finished: frozenset[str], console: Console
-) -> None:
+def print_plan(specs: Sequence[RunSpec], totals: Mapping[str, Any], finished: frozenset[str], console: Console) -> None:
     """Prints what a study will train and what that costs.
 
     Args:

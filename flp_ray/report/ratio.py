@@ -31,12 +31,8 @@ def hero(content: ReportContent) -> FigureView | None:
     if drawn is None:
         return None
     panel, points = drawn
-    title = (
-        f"{objective_name(content.main_objective).capitalize()} at {target.size} along the share of {source}"
-    )
-    return FigureView(
-        name="hero", title=title, caption="", panels=(panel,), keys=_ratio_keys(content, points)
-    )
+    title = f"{objective_name(content.main_objective).capitalize()} at {target.size} along the share of {source}"
+    return FigureView(name="hero", title=title, caption="", panels=(panel,), keys=_ratio_keys(content, points))
 
 
 def ratio_figure(content: ReportContent) -> FigureView:
@@ -66,9 +62,7 @@ def ratio_figure(content: ReportContent) -> FigureView:
     )
     if len(varied) > 1:
         caption += " Each panel varies one source through the proposal and leaves the others in proportion."
-    return FigureView(
-        name="ratio", title=title, caption=caption, panels=tuple(panels), keys=_ratio_keys(content, seen)
-    )
+    return FigureView(name="ratio", title=title, caption=caption, panels=tuple(panels), keys=_ratio_keys(content, seen))
 
 
 def _ratio_panel(
@@ -115,9 +109,7 @@ def _ratio_note(content: ReportContent, objective: str, own: Proposal | None, sh
     return f"at the main proposal: {numbers.score(shown.performance[objective].mean)}"
 
 
-def _objective_curve(
-    x: Sequence[float], predictions: Sequence[SurrogatePrediction], objective: str
-) -> Curve | None:
+def _objective_curve(x: Sequence[float], predictions: Sequence[SurrogatePrediction], objective: str) -> Curve | None:
     if not predictions or (objective != MEAN and objective not in predictions[0].performance):
         return None
     return Curve.of(x, [p.objective if objective == MEAN else p.performance[objective] for p in predictions])

@@ -99,9 +99,7 @@ def target_of(content: ReportContent) -> Target | None:
     if not finals:
         return None
     last = max(finals, key=lambda c: (c.flops, c.run.run_id))
-    return Target(
-        size=last.run.size or "the largest size", train_tokens=last.run.train_tokens, flops=last.flops
-    )
+    return Target(size=last.run.size or "the largest size", train_tokens=last.run.train_tokens, flops=last.flops)
 
 
 def end_checkpoints(records: Records) -> tuple[Checkpoint, ...]:

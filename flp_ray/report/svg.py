@@ -97,7 +97,5 @@ def _renamed(body: str, name: str) -> str:
 
 def _compact(body: str) -> str:
     # A hundredth of a pixel cannot be seen. Text between tags is left alone.
-    body = re.sub(
-        r"<[^>]+>", lambda m: re.sub(r"(\d\.\d\d)\d+", r"\1", re.sub(r"\s+", " ", m.group(0))), body
-    )
+    body = re.sub(r"<[^>]+>", lambda m: re.sub(r"(\d\.\d\d)\d+", r"\1", re.sub(r"\s+", " ", m.group(0))), body)
     return re.sub(r">\s+<", "><", body).replace('style=" ', 'style="').strip()

@@ -162,9 +162,7 @@ def run_table(content: ReportContent) -> TableView:
     tasks = sorted({m.name for m in content.records.measurements if m.kind == "performance"})
     domains = content.records.domains
     rows = [
-        _run_row(
-            run_id, specs.get(run_id), runs.get(run_id), states.get(run_id), ends.get(run_id), domains, tasks
-        )
+        _run_row(run_id, specs.get(run_id), runs.get(run_id), states.get(run_id), ends.get(run_id), domains, tasks)
         for run_id in {**specs, **runs}
     ]
     rows.sort(key=lambda row: row[0])
@@ -207,8 +205,7 @@ def text_tables(content: ReportContent) -> tuple[TableView, ...]:
                 Column(head="Epochs", numeric=True),
             ),
             rows=tuple(
-                (s, numbers.tokens(text.tokens.get(s)), numbers.significant(text.epochs.get(s)))
-                for s in sources
+                (s, numbers.tokens(text.tokens.get(s)), numbers.significant(text.epochs.get(s))) for s in sources
             )
             if text is not None
             else (),

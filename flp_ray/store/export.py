@@ -13,6 +13,7 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
@@ -22,11 +23,13 @@ import pyarrow.parquet as pq
 from flp_ray.core.run import RunSpec
 from flp_ray.errors import StorageError
 from flp_ray.store.delta import STORAGE_FAILURES, cause_in_words
-from flp_ray.store.reader import load_specs, read_table
+from flp_ray.store.reader import load_specs, load_tasks, read_table
 from flp_ray.store.tables import form_of
 
 RATIO_PREFIX = "ratio."
 """Before the source's name in a column of mixing ratios."""
+
+_TASKS = pa.schema([("task", pa.string()), ("random_performance", pa.float64()), ("emergence_margin", pa.float64())])
 
 ExportForm = Literal["csv", "parquet"]
 
@@ -54,7 +57,7 @@ def export_records(folder: str | Path, out: str | Path, *, form: ExportForm) -> 
     specs = [spec for spec in load_specs(folder) if spec.run_id in measured]
     tables = {
         "runs": _runs(specs),
-        "tasks": _sorted("tasks", read_table(folder, "tasks")),
+        "tasks": pa.Table.from_pylist([asdict(task) for task in load_tasks(folder)], schema=_TASKS),
         "measurements": _sorted("measurements", measurements),
     }
     _prepare(out, {f"{name}.{form}" for name in tables})

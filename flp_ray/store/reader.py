@@ -82,8 +82,15 @@ def load_records(folder: str | Path, purposes: Sequence[Purpose] | None = None) 
     return Records(
         runs=tuple(runs),
         measurements=tuple(m for m in measurements_of(measurements) if m.run_id in kept),
-        tasks=tuple(Task(**row) for row in read_table(folder, "tasks").to_pylist()),
+        tasks=load_tasks(folder),
     )
+
+
+def load_tasks(folder: str | Path) -> tuple[Task, ...]:
+    """The tasks, each as it was described last, by name."""
+    rows = read_table(folder, "tasks").sort_by([("task", "ascending"), ("recorded", "ascending")]).to_pylist()
+    latest = {row["task"]: {key: value for key, value in row.items() if key != "recorded"} for row in rows}
+    return tuple(Task(**row) for row in latest.values())
 
 
 def measurements_of(rows: pa.Table) -> list[Measurement]:

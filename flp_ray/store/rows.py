@@ -64,9 +64,9 @@ def measurement_rows(measurements: Sequence[Measurement]) -> pa.Table:
     return pa.table({name: pa.array(columns[name], schema.field(name).type) for name in schema.names}, schema=schema)
 
 
-def task_rows(tasks: Sequence[Task]) -> pa.Table:
-    """Rows of `tasks`."""
-    return _table("tasks", [asdict(task) for task in tasks])
+def task_rows(tasks: Sequence[Task], *, recorded: float) -> pa.Table:
+    """Rows of `tasks`, as described at a time (seconds since 1970)."""
+    return _table("tasks", [asdict(task) | {"recorded": _microseconds(recorded)} for task in tasks])
 
 
 def attempt_row(
@@ -108,10 +108,18 @@ def attempt_row(
     return _table("attempts", [row | {"at": _microseconds(at)}])
 
 
-def stage_row(*, session: str, stage: str, seconds: float, started: float) -> pa.Table:
-    """One row of `stages`: how long a stage of a session took, and when it began (seconds since 1970)."""
-    row = {"session": session, "stage": stage, "seconds": seconds, "started": _microseconds(started)}
-    return _table("stages", [row])
+def stage_row(*, session: str, stage: str, seconds: float, started: float, peak_bytes: int | None = None) -> pa.Table:
+    """One row of `stages`.
+
+    Args:
+        session: The command it belongs to.
+        stage: Its name.
+        seconds: How long it took.
+        started: When it began, in seconds since 1970.
+        peak_bytes: Largest memory of the driver until the stage's end.
+    """
+    row = dict(locals())
+    return _table("stages", [row | {"started": _microseconds(started)}])
 
 
 def fit_row(*, fit_id: str, method: str, observations: int, payload: Mapping[str, Any], created: float) -> pa.Table:

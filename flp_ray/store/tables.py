@@ -80,6 +80,8 @@ TABLES: dict[str, TableForm] = {
             }
         ),
         key=("run_id",),
+        # The id is the hash of the rest; a run may come to serve another purpose.
+        circumstance=frozenset({"purpose", "spec"}),
         allowed=(("purpose", get_args(Purpose)),),
     ),
     "measurements": TableForm(
@@ -99,9 +101,14 @@ TABLES: dict[str, TableForm] = {
     ),
     "tasks": TableForm(
         schema=_schema(
-            {"task": pa.string(), "random_performance": pa.float64(), "emergence_margin": pa.float64()},
+            {
+                "task": pa.string(),
+                "random_performance": pa.float64(),
+                "emergence_margin": pa.float64(),
+                "recorded": _TIME,  # a study file may describe a task anew; the latest description counts
+            },
         ),
-        key=("task",),
+        key=("task", "recorded"),
     ),
     "attempts": TableForm(
         schema=_schema(
@@ -173,9 +180,12 @@ TABLES: dict[str, TableForm] = {
         key=("proposal_id", "run_id"),
     ),
     "stages": TableForm(
-        schema=_schema({"session": pa.string(), "stage": pa.string(), "seconds": pa.float64(), "started": _TIME}),
+        schema=_schema(
+            {"session": pa.string(), "stage": pa.string(), "seconds": pa.float64(), "started": _TIME},
+            {"peak_bytes": pa.int64()},  # of the driver, since it began
+        ),
         key=("session", "stage"),
-        circumstance=frozenset({"seconds", "started"}),
+        circumstance=frozenset({"seconds", "started", "peak_bytes"}),
     ),
 }
 

@@ -24,9 +24,7 @@ def test_order_of_arrival_changes_nothing(rows, runs):
 
 
 def test_views():
-    records = Records(
-        runs=tuple(RUNS), measurements=tuple(ROWS), tasks=(Task(task="t", random_performance=0.5),)
-    )
+    records = Records(runs=tuple(RUNS), measurements=tuple(ROWS), tasks=(Task(task="t", random_performance=0.5),))
     assert [(c.run.run_id, c.tokens) for c in records.final_checkpoints()] == [("r1", 100), ("r2", 100)]
     final = records.final_checkpoints()[0]
     assert (final.train_loss, final.domain_loss, final.performance) == (100 / 7, {"d": 100 / 7}, {"t": 100 / 7})

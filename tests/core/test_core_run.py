@@ -15,20 +15,20 @@ from flp_ray.errors import ConfigError
 
 
 def spec(**changes) -> RunSpec:
-    fields = dict(
-        purpose="sampling",
-        size="s",
-        shape=ModelShape(layers=2, hidden=32, heads=2, ffn=88),
-        vocabulary=512,
-        sequence_length=64,
-        mixture=Mixture.of({"general": 0.7, "code": 0.3}),
-        train_tokens=64 * 1000,
-        batch_sequences=16,
-        learning_rate=0.01,
-        seed=0,
-        recipe=Recipe(),
-        text_id="t",
-    )
+    fields = {
+        "purpose": "sampling",
+        "size": "s",
+        "shape": ModelShape(layers=2, hidden=32, heads=2, ffn=88),
+        "vocabulary": 512,
+        "sequence_length": 64,
+        "mixture": Mixture.of({"general": 0.7, "code": 0.3}),
+        "train_tokens": 64 * 1000,
+        "batch_sequences": 16,
+        "learning_rate": 0.01,
+        "seed": 0,
+        "recipe": Recipe(),
+        "text_id": "t",
+    }
     return RunSpec(**(fields | changes))
 
 
@@ -74,7 +74,9 @@ def test_checkpoints_are_evenly_spaced_and_end_with_the_run(sequences, batch, ch
     assert max(gaps) - min(gaps) <= 1
 
 
-@pytest.mark.parametrize("bad", [{"train_tokens": 100}, {"train_tokens": 0}, {"batch_sequences": 0}, {"learning_rate": 0}])
+@pytest.mark.parametrize(
+    "bad", [{"train_tokens": 100}, {"train_tokens": 0}, {"batch_sequences": 0}, {"learning_rate": 0}]
+)
 def test_what_makes_no_training_is_refused(bad):
     with pytest.raises(ConfigError, match="received"):
         spec(**bad)

@@ -63,9 +63,7 @@ class PlantedSurrogate:
     def losses(self, mixture: Mixture, flops: float) -> dict[str, float]:
         shares = {"code": mixture.ratio("code"), "general": 1 - mixture.ratio("code")}
         return {
-            d: at
-            * (flops / 3e11) ** a
-            * math.prod((r * (1 - 2 * LEAK) + LEAK) ** e[s] for s, r in shares.items())
+            d: at * (flops / 3e11) ** a * math.prod((r * (1 - 2 * LEAK) + LEAK) ** e[s] for s, r in shares.items())
             for d, (at, a, e) in DOMAINS.items()
         }
 
@@ -85,8 +83,7 @@ class PlantedSurrogate:
 
     def predict_performance(self, losses: dict[str, float]) -> dict[str, float]:
         return {
-            task: chance
-            + (top - chance) / (1 + math.exp(slope * (sum(w * losses[d] for d, w in of.items()) - centre)))
+            task: chance + (top - chance) / (1 + math.exp(slope * (sum(w * losses[d] for d, w in of.items()) - centre)))
             for task, (chance, of, centre, slope, top) in TASKS.items()
             if task in self.tasks
         }
@@ -132,9 +129,7 @@ def spec(size: str, mixture: Mixture, purpose="sampling", seed=0) -> RunSpec:
     )  # fmt: skip
 
 
-def measurements(
-    run: RunSpec, law: PlantedSurrogate, chance: random.Random, items: int = 1000
-) -> list[Measurement]:
+def measurements(run: RunSpec, law: PlantedSurrogate, chance: random.Random, items: int = 1000) -> list[Measurement]:
     found = []
     for step in run.checkpoint_steps()[4::2]:
         tokens = run.tokens_at(step)
@@ -149,9 +144,7 @@ def measurements(
         for task, value in PlantedSurrogate().predict_performance(losses).items():
             stderr = math.sqrt(value * (1 - value) / items)
             drawn = min(max(chance.gauss(value, stderr), 0.0), 1.0)
-            found.append(
-                Measurement(**common, kind="performance", name=task, value=drawn, stderr=stderr, items=items)
-            )
+            found.append(Measurement(**common, kind="performance", name=task, value=drawn, stderr=stderr, items=items))
     return found
 
 
@@ -167,9 +160,7 @@ def tasks() -> tuple[Task, ...]:
     return tuple(Task(task=t, random_performance=v[0]) for t, v in TASKS.items())
 
 
-def planted_study(
-    law: PlantedSurrogate | None = None, ratios=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5), seed=3
-) -> ReportContent:
+def planted_study(law: PlantedSurrogate | None = None, ratios=(0.0, 0.1, 0.2, 0.3, 0.4, 0.5), seed=3) -> ReportContent:
     """Eighteen sampling runs, one proposal an objective, and the training of both."""
     law = law or PlantedSurrogate()
     chance = random.Random(seed)
@@ -230,9 +221,7 @@ def compare(records: Records, proposal: Proposal, run: RunSpec) -> Comparison:
         return mean, error
 
     grid = {
-        c.run.mixture: value(c)
-        for c in ends.values()
-        if c.run.purpose == "sampling" and c.run.size == proposal.size
+        c.run.mixture: value(c) for c in ends.values() if c.run.purpose == "sampling" and c.run.size == proposal.size
     }
     best = max(grid, key=lambda m: grid[m][0])
     measured, stderr = value(ends[run.run_id])

@@ -133,9 +133,7 @@ def test_unfinished_runs_are_not_shown_as_ends(study: ReportContent) -> None:
     from flp_ray.report.series import end_checkpoints
 
     run = study.records.runs[0]
-    half = tuple(
-        m for m in study.records.measurements if m.run_id != run.run_id or m.tokens < run.train_tokens / 2
-    )
+    half = tuple(m for m in study.records.measurements if m.run_id != run.run_id or m.tokens < run.train_tokens / 2)
     records = Records(runs=study.records.runs, measurements=half, tasks=study.records.tasks)
     assert run.run_id not in {c.run.run_id for c in end_checkpoints(records)}
     assert len(end_checkpoints(records)) == len(study.records.runs) - 1

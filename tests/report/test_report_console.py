@@ -13,9 +13,7 @@ PATH = Path("study") / "report.html"
 
 def printed(content: ReportContent, *, terminal: bool) -> str:
     out = io.StringIO()
-    console = Console(
-        file=out, force_terminal=terminal, width=120, color_system="standard" if terminal else None
-    )
+    console = Console(file=out, force_terminal=terminal, width=120, color_system="standard" if terminal else None)
     print_summary(content, console, PATH)
     return out.getvalue().replace(numbers.THIN, " ")
 

@@ -72,9 +72,7 @@ def test_differences_carry_their_sign() -> None:
 
 
 def test_mixtures_begin_with_the_largest_share() -> None:
-    assert (
-        plain(numbers.mixture(Mixture.of({"code": 0.225, "general": 0.775}))) == "77.5 % general, 22.5 % code"
-    )
+    assert plain(numbers.mixture(Mixture.of({"code": 0.225, "general": 0.775}))) == "77.5 % general, 22.5 % code"
 
 
 def test_durations() -> None:

@@ -243,9 +243,7 @@ def test_writing_replaces_and_leaves_nothing_behind(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "report.html"
     assert write_report(path, ReportContent(study="first")) == path
     write_report(path, ReportContent(study="second"))
-    assert "second" in path.read_text(encoding="utf-8") and "first</b>" not in path.read_text(
-        encoding="utf-8"
-    )
+    assert "second" in path.read_text(encoding="utf-8") and "first</b>" not in path.read_text(encoding="utf-8")
     assert [p.name for p in path.parent.iterdir()] == ["report.html"]
 
 
@@ -261,9 +259,7 @@ def test_the_real_fit_on_five_sources_is_drawn_slice_by_slice() -> None:
     names = world.sources
     corners = [{s: 0.6 if s == t else 0.1 for s in names} for t in names]
     mixtures = tuple(Mixture.of(c) for c in [*corners, dict.fromkeys(names, 0.2)])
-    design = Design(
-        sizes=(paper_size("0.2B"), paper_size("0.5B"), paper_size("1B")), mixtures=mixtures, checkpoints=8
-    )
+    design = Design(sizes=(paper_size("0.2B"), paper_size("0.5B"), paper_size("1B")), mixtures=mixtures, checkpoints=8)
     records = world.records(design, seed=0)
     surrogate = fit_surrogate(records, FitSettings(members=4, steps=60))
     html = render(ReportContent(study="five", records=records, surrogate=surrogate))
@@ -271,9 +267,7 @@ def test_the_real_fit_on_five_sources_is_drawn_slice_by_slice() -> None:
     panels = 5 * (1 + len(world.tasks))
     assert len(re.findall(r'<title id="ratio-\d+-\d+-title">', html)) == panels
     # Without a proposal the slices run through the first run's mixture; the other mixtures lie off them.
-    assert uses(html, "ratio-0-0-points-sampling") + uses(html, "ratio-0-0-points-sampling-off") == len(
-        mixtures
-    )
+    assert uses(html, "ratio-0-0-points-sampling") + uses(html, "ratio-0-0-points-sampling-off") == len(mixtures)
     assert "hollow: other sources in another proportion" in html
 
 

@@ -29,7 +29,7 @@ FORMS = ["csv", "parquet"]
 def fill(folder: Path, planned: list, described: list, batches: list) -> None:
     with TableWriter(folder) as writer:
         writer.append("runs", run_rows(planned))
-        writer.append("tasks", task_rows(described))
+        writer.append("tasks", task_rows(described, recorded=0))
         for batch in batches:
             writer.append("measurements", measurement_rows(batch))
 

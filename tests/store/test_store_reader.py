@@ -65,7 +65,7 @@ def test_values_come_back_from_the_tables_as_they_were(data: st.DataObject, plan
     with tempfile.TemporaryDirectory() as folder:
         with TableWriter(folder) as writer:
             writer.append("runs", run_rows(planned))
-            writer.append("tasks", task_rows(described))
+            writer.append("tasks", task_rows(described, recorded=0))
             writer.append("measurements", measurement_rows(measured))
         records, read_specs = load_records(folder), load_specs(folder)
         sampling = load_records(folder, ["sampling"])
@@ -146,18 +146,16 @@ def test_measurements_of_a_run_that_is_not_planned_are_left_out(tmp_path: Path) 
         writer.append("measurements", measurement_rows([LOSS]))
         assert load_records(tmp_path).measurements == ()
         writer.append("runs", run_rows([SPEC]))
-        writer.append("tasks", task_rows([Task(task="order", random_performance=0.5)]))
+        writer.append("tasks", task_rows([Task(task="order", random_performance=0.5)], recorded=0))
     assert load_records(tmp_path).measurements == (LOSS,)
 
 
-def test_a_run_keeps_its_purpose(tmp_path: Path) -> None:
-    from flp_ray.errors import ConflictError
-
-    # The same training under another purpose would carry the answer into the question.
+def test_a_run_planned_for_another_purpose_later_is_the_same_run(tmp_path: Path) -> None:
+    # A target of yesterday may join the grid today; what a run serves now is the plan's to say.
     with TableWriter(tmp_path) as writer:
-        writer.append("runs", run_rows([SPEC]))
-        with pytest.raises(ConflictError, match=r"stored purpose=sampling.*received purpose=validation"):
-            writer.append("runs", run_rows([replace(SPEC, purpose="validation")]))
+        assert writer.append("runs", run_rows([SPEC])) == 1
+        assert writer.append("runs", run_rows([replace(SPEC, purpose="validation")])) == 0
+    assert [spec.purpose for spec in load_specs(tmp_path)] == ["sampling"]
 
 
 def test_run_states_follow_the_attempts(tmp_path: Path) -> None:

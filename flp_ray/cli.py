@@ -1,0 +1,135 @@
+"""The command line: one subcommand a stage, plus `run`, which is all of them.
+
+Exit codes: 0 done, 1 failed, 2 the input is wrong, 3 done in part, 130 interrupted with everything saved.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from flp_ray.errors import FlpRayError
+
+INTERRUPTED = 130
+
+FILE_WIDTH = 120
+"""Columns of tables that go to a file or a pipe."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The frozen command line; a golden test lists it."""
+    top = argparse.ArgumentParser(prog="flp-ray", description="Search for a training mixture with FLP-M scaling laws.")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, text: str, *, study: bool = True, as_json: bool = False) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        if study:
+            sub.add_argument("study", type=Path, metavar="STUDY", help="the study file (YAML)")
+            sub.add_argument(
+                "--study-dir", type=Path, metavar="DIR", help="the study's folder; default: storage/study of the file"
+            )
+        if as_json:
+            sub.add_argument("--json", action="store_true", help="print JSON on standard output")
+        return sub
+
+    command("plan", "Show runs, tokens, FLOPs, time and disk; start nothing.", as_json=True)
+    command("run", "Plan, train, measure, fit, propose, validate and report; go on where an earlier call stopped.")
+    command("status", "Show how far a study is.", as_json=True)
+    command("fit", "Fit the laws to the study's records.", as_json=True)
+    command("propose", "Search the fitted surrogate for the mixtures worth training.", as_json=True)
+    command("report", "Write the HTML report from what is recorded.", as_json=True)
+    export = command("export", "Write the study's records as CSV or Parquet tables.", as_json=True)
+    export.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write into")
+    export.add_argument("--format", choices=("csv", "parquet"), default="csv", help="form of the tables (default: csv)")
+    command("doctor", "Check this machine: packages, cores, memory, disk, Ray.", study=False, as_json=True)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        arguments: The command line without the program's name; default: sys.argv.
+
+    Returns:
+        The exit code.
+    """
+    given = parser().parse_args(arguments)
+    # Fits must give the same bits in every process; one thread also leaves the cores to the trainings.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if given.command == "run":
+        signal.signal(signal.SIGTERM, _interrupt)  # `ray job stop` and batch systems send it; treat it as Ctrl-C
+    try:
+        return _dispatch(given)
+    except FlpRayError as error:
+        print(f"flp-ray: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("flp-ray: interrupted; everything measured is saved. Give the same command to go on.", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _dispatch(given: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    as_json = getattr(given, "json", False)
+    console = Console(stderr=as_json, width=None if sys.stdout.isatty() else FILE_WIDTH)
+    if given.command == "doctor":
+        from flp_ray.doctor import examine, print_findings
+
+        findings = examine()
+        if as_json:
+            _print_json({"findings": [f.as_dict() for f in findings]})
+        else:
+            print_findings(findings, console)
+        return 0 if all(f.ok for f in findings) else 1
+
+    from flp_ray.config import load_config
+
+    config = load_config(given.study)
+    study_dir = config.study_dir(given.study_dir)
+    if given.command == "run":
+        from flp_ray.pipeline import run_study
+
+        return run_study(config, study_dir, console)
+    from flp_ray import commands
+
+    shown = None if as_json else console
+    if given.command == "export":
+        answer = commands.export_study(study_dir, given.out, given.format, shown)
+    else:
+        step = {
+            "plan": commands.plan_study,
+            "status": commands.study_status,
+            "fit": commands.fit_study,
+            "propose": commands.propose_mixtures,
+            "report": commands.report_study,
+        }[given.command]
+        answer = step(config, study_dir, shown)
+    if as_json:
+        _print_json(answer)
+    return 0
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    json.dump(value, sys.stdout, indent=1, allow_nan=False)
+    print()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""The single steps of a study, for a person who wants one of them; `run` is `pipeline.run_study`.
+
+Each returns what `--json` prints and, given a console, shows it there.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+
+from flp_ray.config import StudyConfig, describe_runs
+from flp_ray.core.prediction import Proposal
+from flp_ray.errors import NotEnoughDataError, StorageError
+from flp_ray.fit import FittedSurrogate
+from flp_ray.pipeline import REPORT, fit_stage, propose_stage, report_content, stored_fit, validate_stage
+from flp_ray.plan import check_budget
+from flp_ray.report import ReportContent, print_laws, print_plan, print_proposals, print_status, write_report
+from flp_ray.session import Session
+from flp_ray.store import export_records, load_proposals, load_specs, proposal_rows, run_states
+from flp_ray.study import make_plan
+
+_NEW = {"state": "planned", "attempts": 0, "reason": None}
+
+
+def plan_study(config: StudyConfig, study_dir: Path, console: Console | None) -> dict[str, Any]:
+    """The plan; starts nothing.
+
+    Raises:
+        BudgetError: The plan costs more than the study's budget.
+    """
+    plan = make_plan(config, study_dir)
+    if console:
+        print_plan(plan.specs, plan.totals, plan.finished, console)
+    check_budget(plan.total, config.budget)
+    return plan.as_json()
+
+
+def study_status(config: StudyConfig, study_dir: Path, console: Console | None) -> dict[str, Any]:
+    """How far the study is: every run with its state, and what is proposed."""
+    plan = make_plan(config, study_dir)
+    states = {state.run_id: state for state in run_states(study_dir)}
+    planned = {s.run_id for s in plan.specs}
+    validation = [s for s in load_specs(study_dir) if s.purpose == "validation" and s.run_id not in planned]
+    runs = [
+        run
+        | ({"state": s.state, "attempts": s.attempts, "reason": s.reason} if (s := states.get(run["run_id"])) else _NEW)
+        for run in describe_runs([*plan.specs, *validation])
+    ]
+    answer = {
+        "study": config.study,
+        "study_dir": str(study_dir),
+        "counts": dict(Counter(run["state"] for run in runs)),
+        "runs": runs,
+        "proposals": [_proposal_json(p) for p in load_proposals(study_dir)],
+        "report": str(report) if (report := study_dir / REPORT).exists() else None,
+    }
+    if console:
+        print_status(answer, console)
+    return answer
+
+
+def fit_study(config: StudyConfig, study_dir: Path, console: Console | None) -> dict[str, Any]:
+    """Fits the laws to what is recorded.
+
+    Raises:
+        NotEnoughDataError: Too few sampling runs are finished.
+    """
+    surrogate = fit_stage(make_plan(config, study_dir), study_dir)
+    _keep(config, study_dir, "fits", stored_fit(surrogate))
+    if console:
+        print_laws(ReportContent(study=config.study, surrogate=surrogate), console)
+    return {
+        "fit_id": surrogate.fit_id,
+        "lines": [asdict(line) for line in surrogate.lines()],
+        "not_emerged": surrogate.not_emerged,
+    }
+
+
+def propose_mixtures(config: StudyConfig, study_dir: Path, console: Console | None) -> dict[str, Any]:
+    """Searches the fitted surrogate for the mixtures worth training.
+
+    Raises:
+        NotEnoughDataError: Too few sampling runs are finished, or no task has emerged.
+    """
+    plan = make_plan(config, study_dir)
+    surrogate = fit_stage(plan, study_dir)
+    proposals = propose_stage(plan, surrogate, study_dir)
+    _keep(config, study_dir, "fits", stored_fit(surrogate))
+    _keep(config, study_dir, "proposals", proposal_rows(proposals))
+    if console:
+        print_proposals(ReportContent(study=config.study, proposals=proposals), console)
+    return {"fit_id": surrogate.fit_id, "proposals": [_proposal_json(p) for p in proposals]}
+
+
+def report_study(config: StudyConfig, study_dir: Path, console: Console | None) -> dict[str, Any]:
+    """Writes the report from what is recorded, at any time."""
+    plan = make_plan(config, study_dir)
+    try:
+        surrogate: FittedSurrogate | None = fit_stage(plan, study_dir)
+    except NotEnoughDataError:
+        surrogate = None
+    try:
+        proposals = propose_stage(plan, surrogate, study_dir) if surrogate else ()
+    except NotEnoughDataError:
+        proposals = ()
+    content = report_content(plan, study_dir, surrogate, proposals, validate_stage(plan, study_dir, proposals))
+    path = write_report(study_dir / REPORT, content)
+    if console:
+        console.print(f"Report: {path}", highlight=False, soft_wrap=True)
+    return {"report": str(path)}
+
+
+def export_study(
+    study_dir: Path, out: Path, form: Literal["csv", "parquet"], console: Console | None
+) -> dict[str, Any]:
+    """Writes the study's records in the import form."""
+    rows = export_records(study_dir, out, form=form)
+    if console:
+        console.print(f"Exported to {out}: {', '.join(f'{n} {table}' for table, n in rows.items())}", highlight=False)
+    return {"out": str(out), "rows": rows}
+
+
+def _keep(config: StudyConfig, study_dir: Path, table: str, rows: Any) -> None:
+    """Stores what a single command found, unless a running study holds the store; it will find the same itself."""
+    try:
+        with Session(config, study_dir, Console(quiet=True)) as session:
+            session.append(table, rows)
+    except StorageError:
+        return
+
+
+def _proposal_json(proposal: Proposal) -> dict[str, Any]:
+    return asdict(proposal) | {"proposal_id": proposal.proposal_id, "mixture": proposal.mixture.as_dict()}

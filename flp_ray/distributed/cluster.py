@@ -1,0 +1,72 @@
+"""The Ray cluster of a study: an existing one where there is one, a private one otherwise."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from flp_ray.distributed.config import ResourcesConfig
+from flp_ray.distributed.context import namespace
+from flp_ray.distributed.resources import count_slots
+
+# Set before Ray is imported. Each is a measured default: quiet logs, no second copy of the records in Tune's own
+# files, a Ctrl-C that reaches the study instead of Tune.
+_ENVIRONMENT = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+
+
+def worker_environment(config: ResourcesConfig) -> dict[str, str]:
+    """Environment of the processes that train: threads as granted, no accelerator looked for where none is used."""
+    threads = str(max(1, int(config.cpus_per_worker)))
+    environment = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false"}
+    if not config.gpus_per_worker:
+        environment["DS_ACCELERATOR"] = "cpu"
+    return environment
+
+
+@contextmanager
+def connected(study_dir: Path, config: ResourcesConfig) -> Iterator[int]:
+    """Connects to the cluster that RAY_ADDRESS names (a Ray job has it set), or starts a private one.
+
+    Args:
+        study_dir: The study's folder; gives the namespace.
+        config: What each run gets.
+
+    Yields:
+        Number of runs that the cluster holds at once.
+
+    Raises:
+        ResourceError: A run can never start on this cluster.
+    """
+    for key, value in _ENVIRONMENT.items():
+        os.environ.setdefault(key, value)
+    import ray
+
+    environment = worker_environment(config)
+    common = {
+        "namespace": namespace(study_dir),
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+    }
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(runtime_env={"env_vars": _ENVIRONMENT | environment}, **common)
+    else:
+        os.environ.update(environment)  # the private cluster's processes inherit it, which costs no runtime_env
+        ray.init(address="local", include_dashboard=False, **common)
+    try:
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        yield count_slots(nodes, config)
+    finally:
+        sys.stdout.flush()
+        ray.shutdown()

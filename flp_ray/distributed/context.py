@@ -1,0 +1,63 @@
+"""What every process of a study is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from flp_ray.core.mixture import Mixture
+from flp_ray.core.run import stable_hash
+from flp_ray.core.text import PreparedText
+from flp_ray.distributed.config import ResourcesConfig
+from flp_ray.fit import FitSettings
+from flp_ray.measure.config import MeasureConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyContext:
+    """The part of a study that its processes need; frozen and picklable.
+
+    Attributes:
+        study_dir: The study's folder, on storage that every node reaches.
+        session: Name of this call of the study; attempts and stages are recorded under it.
+        text: The prepared text.
+        measure: What is measured.
+        resources: What each run gets.
+        max_epochs: How often a source's text may be repeated.
+        keep_checkpoints: What stays on disk of a finished run's model.
+    """
+
+    study_dir: Path
+    session: str
+    text: PreparedText
+    measure: MeasureConfig
+    resources: ResourcesConfig
+    max_epochs: float
+    keep_checkpoints: Literal["none", "last"]
+
+    def run_dir(self, run_id: str) -> Path:
+        """Folder of one run's resumable state."""
+        return self.study_dir / "checkpoints" / run_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What the surrogate is asked while runs train.
+
+    Attributes:
+        run_ids: Runs that may be fitted on.
+        mixtures: Mixtures to choose the best of.
+        flops: Training FLOPs of the target size.
+        settings: How to fit.
+    """
+
+    run_ids: frozenset[str]
+    mixtures: tuple[Mixture, ...]
+    flops: float
+    settings: FitSettings
+
+
+def namespace(study_dir: Path) -> str:
+    """The Ray namespace of a study: two studies on one cluster never share an actor."""
+    return f"flp_ray-{stable_hash(str(study_dir))}"

@@ -1,0 +1,179 @@
+"""Trains a list of runs on the cluster, the longest first, and tells a watcher what happens."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from shutil import rmtree
+from typing import Any, Protocol
+
+import ray
+import ray.tune
+from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig, Tuner
+from ray.tune.stopper import Stopper
+
+from flp_ray.core.run import RunSpec
+from flp_ray.distributed.context import StudyContext
+from flp_ray.distributed.failures import REASON_CHARACTERS, too_many_failed
+from flp_ray.distributed.resources import trial_resources
+from flp_ray.distributed.store_actor import RemoteWriter
+from flp_ray.distributed.trial import run_trial
+
+
+class Watcher(Protocol):
+    """Is told what happens to runs; the live table on the console is one."""
+
+    def started(self, run_id: str) -> None:
+        """A run has got its slot."""
+        ...
+
+    def progress(self, run_id: str, tokens: int, train_loss: float) -> None:
+        """A run has reached a checkpoint."""
+        ...
+
+    def finished(self, run_id: str) -> None:
+        """A run is done and recorded."""
+        ...
+
+    def retried(self, run_id: str, reason: str) -> None:
+        """An attempt failed; the run starts again from its last saved state."""
+        ...
+
+    def failed(self, run_id: str, reason: str) -> None:
+        """A run failed for good."""
+        ...
+
+
+def train_runs(
+    specs: Sequence[RunSpec],
+    context: StudyContext,
+    *,
+    slots: int,
+    watcher: Watcher,
+    on_finished: Callable[[str], None] = lambda run_id: None,
+) -> dict[str, str]:
+    """Trains runs that are not finished yet; returns when each is finished or has failed for good.
+
+    Args:
+        specs: The runs.
+        context: The study.
+        slots: Runs at the same time.
+        watcher: Is told what happens.
+        on_finished: Called with the id of every finished run.
+
+    Returns:
+        The reason by run id, of the runs that failed on every attempt.
+    """
+    for name in ("ray.tune", "ray.air"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # every failure is told by the watcher and in the store
+    longest_first = sorted(specs, key=lambda s: (-s.flops, s.run_id))
+    experiment = context.study_dir / "tune"
+    follower = _Follower(watcher, on_finished, planned=len(specs), context=context)
+    trainable = ray.tune.with_resources(
+        ray.tune.with_parameters(run_trial, context=context), trial_resources(context.resources)
+    )
+    Tuner(
+        trainable,
+        param_space={"spec": ray.tune.grid_search([spec.to_dict() for spec in longest_first])},
+        tune_config=TuneConfig(
+            reuse_actors=True,
+            max_concurrent_trials=slots,
+            trial_name_creator=_run_id,
+            trial_dirname_creator=_run_id,
+        ),
+        run_config=RunConfig(
+            name=context.session,
+            storage_path=str(experiment),
+            failure_config=FailureConfig(max_failures=context.resources.retries),
+            callbacks=[follower],
+            stop=follower.stopper,
+            verbose=0,
+        ),
+    ).fit()
+    rmtree(experiment / context.session, ignore_errors=True)  # Tune's result files are no record; the store is
+    return follower.failures
+
+
+def _run_id(trial: Any) -> str:
+    return str(RunSpec.from_dict(trial.config["spec"]).run_id)
+
+
+class _Follower(Callback):  # type: ignore[misc]
+    """Turns Tune's events into the study's."""
+
+    def __init__(
+        self, watcher: Watcher, on_finished: Callable[[str], None], *, planned: int, context: StudyContext
+    ) -> None:
+        self._watcher, self._on_finished = watcher, on_finished
+        self._planned, self._context = planned, context
+        self.failures: dict[str, str] = {}
+        self.stopper = _Stop(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles its callbacks for a restore that never happens, and a console cannot be pickled."""
+        return {}
+
+    @property
+    def gives_up(self) -> bool:
+        return too_many_failed(len(self.failures), self._planned, self._context.resources)
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._watcher.started(_run_id(trial))
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: Mapping[str, Any], **info: Any
+    ) -> None:
+        run_id = result["run_id"]
+        if "failed" in result:
+            self._fail(run_id, result["failed"])
+        elif result.get("finished"):
+            self._watcher.finished(run_id)
+            self._on_finished(run_id)
+        elif "train_loss" in result:
+            self._watcher.progress(run_id, result["tokens"], result["train_loss"])
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        run_id, reason = _run_id(trial), _last_line(trial)
+        self._lose(run_id, reason)
+        self._watcher.retried(run_id, reason)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        run_id, reason = _run_id(trial), _last_line(trial)
+        self._lose(run_id, reason)
+        self._fail(run_id, reason)
+
+    def _lose(self, run_id: str, reason: str) -> None:
+        actor = RemoteWriter.find(self._context.study_dir).actor
+        ray.get(actor.lose_attempt.remote(run_id, reason, session=self._context.session))
+
+    def _fail(self, run_id: str, reason: str) -> None:
+        self.failures[run_id] = reason
+        self._watcher.failed(run_id, reason)
+
+
+class _Stop(Stopper):  # type: ignore[misc]
+    """Ends the experiment once too many runs have failed."""
+
+    def __init__(self, follower: _Follower) -> None:
+        self._follower = follower
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing, as for the follower."""
+        return {}
+
+    def __call__(self, trial_id: str, result: Mapping[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self._follower.gives_up
+
+
+def _last_line(trial: Any) -> str:
+    """The last line of a failed trial's traceback; Ray's paragraph about a lost process in plain words."""
+    path = trial.error_file
+    lines = Path(path).read_text(errors="replace").strip().splitlines() if path and Path(path).exists() else []
+    last = lines[-1].strip() if lines else ""
+    if not last or "process has died" in last or ("node" in last and "died" in last):
+        return "the run's process died (killed, out of memory, or its node was lost)"
+    return last[:REASON_CHARACTERS]

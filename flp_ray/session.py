@@ -1,0 +1,161 @@
+"""One call of a study: its lock, its writer, its clock, and the cluster once something must be trained."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import pyarrow as pa
+from rich.console import Console
+
+from flp_ray.config import StudyConfig
+from flp_ray.core.run import RunSpec
+from flp_ray.core.text import PreparedText
+from flp_ray.distributed.context import Question, StudyContext
+from flp_ray.errors import StorageError
+from flp_ray.report import RunTable
+from flp_ray.store import FolderLock, TableWriter, stage_row
+
+if TYPE_CHECKING:
+    from flp_ray.distributed.store_actor import RemoteWriter
+
+LOCK_WAIT_SECONDS = 5.0
+
+
+@dataclass(slots=True)
+class Session:
+    """A call of `run`; use it as a context manager.
+
+    Attributes:
+        config: The study.
+        study_dir: Its folder.
+        console: Where to print.
+        name: Name of the call; attempts and stages are recorded under it.
+    """
+
+    config: StudyConfig
+    study_dir: Path
+    console: Console
+    name: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}")
+    _stack: ExitStack = field(init=False, default_factory=ExitStack)
+    _writer: TableWriter | RemoteWriter | None = field(init=False, default=None)
+    _slots: int | None = field(init=False, default=None)
+
+    def __enter__(self) -> Self:
+        lock = FolderLock(self.study_dir, wait_seconds=LOCK_WAIT_SECONDS)
+        self._stack.callback(lock.release)
+        self._stack.callback(self._close_writer)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def append(self, table: str, batch: pa.Table) -> int:
+        """Appends rows to a table of the study; returns the number of new rows once they are durable."""
+        if self._writer is None:
+            self._writer = TableWriter(self.study_dir)
+        return self._writer.append(table, batch)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Measures and records how long a stage takes; one that fails is not recorded."""
+        started, began = time.time(), time.perf_counter()
+        yield
+        seconds = time.perf_counter() - began
+        peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        row = stage_row(session=self.name, stage=name, seconds=seconds, started=started, peak_bytes=peak)
+        self.append("stages", row)
+
+    def connect(self) -> int:
+        """Connects to the cluster, once, and moves the writing to the store actor.
+
+        Returns:
+            Number of runs that the cluster holds at once.
+
+        Raises:
+            ResourceError: A run can never start there.
+        """
+        if self._slots is None:
+            from flp_ray.distributed.cluster import connected
+
+            self._slots = self._stack.enter_context(connected(self.study_dir, self.config.resources))
+            from flp_ray.distributed.store_actor import start_store
+
+            self._close_writer()
+            self._writer = start_store(self.study_dir)
+        return self._slots
+
+    def train(
+        self,
+        specs: Sequence[RunSpec],
+        text: PreparedText,
+        *,
+        earlier: int,
+        question: Question | None = None,
+    ) -> dict[str, str]:
+        """Trains and measures runs on the cluster.
+
+        Args:
+            specs: Runs that are not finished yet.
+            text: The prepared text.
+            earlier: Runs of the same stage that were finished before, for the display.
+            question: What the surrogate is asked whenever a run has finished.
+
+        Returns:
+            The reason by run id, of the runs that failed on every attempt.
+        """
+        slots = self.connect()
+        from flp_ray.distributed.launch import train_runs
+        from flp_ray.distributed.surrogate_actor import Outlook
+
+        context = StudyContext(
+            study_dir=self.study_dir,
+            session=self.name,
+            text=text,
+            measure=self.config.measure,
+            resources=self.config.resources,
+            max_epochs=self.config.text.max_epochs,
+            keep_checkpoints=self.config.training.keep_checkpoints,
+        )
+        with RunTable(specs, self.console, earlier) as table:
+            follow = Outlook(self.study_dir, question, table.say).on_finished if question else _ignore
+            return train_runs(specs, context, slots=slots, watcher=table, on_finished=follow)
+
+    def _close_writer(self) -> None:
+        if isinstance(self._writer, TableWriter):
+            self._writer.close()
+        self._writer = None
+
+
+def _ignore(run_id: str) -> None:
+    """Nobody follows."""
+
+
+def check_disk(study_dir: Path, wanted_bytes: float) -> None:
+    """Refuses to start a study that its disk cannot hold.
+
+    Args:
+        study_dir: The study's folder, which may not exist yet.
+        wanted_bytes: The plan's largest use of the disk.
+
+    Raises:
+        StorageError: Less than that is free.
+    """
+    place = next(folder for folder in (study_dir, *study_dir.parents) if folder.is_dir())
+    free = shutil.disk_usage(place).free
+    if free < wanted_bytes:
+        raise StorageError(
+            f"The study needs up to {wanted_bytes / 1e9:.3g} GB in {study_dir}, {free / 1e9:.3g} GB are free there. "
+            "Free some, or give another --study-dir."
+        )

@@ -1,0 +1,100 @@
+"""The command line: frozen, quick to start, and with exit codes that scripts can rely on."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from flp_ray.cli import main, parser
+
+JOBS = Path(__file__).parent.parent / "jobs"
+
+GOLDEN = {
+    "plan": ["--json", "--study-dir", "STUDY"],
+    "run": ["--study-dir", "STUDY"],
+    "status": ["--json", "--study-dir", "STUDY"],
+    "fit": ["--json", "--study-dir", "STUDY"],
+    "propose": ["--json", "--study-dir", "STUDY"],
+    "report": ["--json", "--study-dir", "STUDY"],
+    "export": ["--format", "--json", "--out", "--study-dir", "STUDY"],
+    "doctor": ["--json"],
+}
+
+
+def test_the_command_line_is_what_it_was():
+    [commands] = [action for action in parser()._actions if hasattr(action, "choices") and action.choices]
+    found = {
+        name: sorted(a.option_strings[-1] if a.option_strings else a.metavar for a in sub._actions if a.dest != "help")
+        for name, sub in commands.choices.items()
+    }
+    assert found == {name: sorted(options) for name, options in GOLDEN.items()}
+
+
+def test_plan_of_the_paper_has_37_sampling_runs_with_the_flops_of_table_1(capsys, tmp_path):
+    assert main(["plan", str(JOBS / "paper-flpm.yaml"), "--json", "--study-dir", str(tmp_path / "s")]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    sampling = [run for run in plan["runs"] if run["purpose"] == "sampling"]
+    assert len(sampling) == 37
+    expected = {
+        "0.12B": "6.81931E+18",
+        "0.2B": "2.63435E+19",
+        "0.32B": "8.01571E+19",
+        "0.5B": "2.05963E+20",
+        "0.72B": "4.70331E+20",
+        "1B": "9.75926E+20",
+        "3B": "9.63212E+21",
+    }
+    assert {run["size"]: f"{run['flops']:.5E}" for run in sampling} == expected
+    assert all(abs(sum(run["ratios"].values()) - 1) < 1e-12 for run in plan["runs"])
+    assert len({run["run_id"] for run in plan["runs"]}) == len(plan["runs"])
+    assert plan["totals"]["runs"] == len(plan["runs"])
+    assert not (tmp_path / "s").exists(), "a plan writes nothing"
+
+
+@pytest.mark.parametrize("command", ["plan", "status", "fit", "report"])
+def test_planning_and_reporting_load_neither_torch_nor_ray(command, tmp_path):
+    code = (
+        "import sys; from flp_ray.cli import main; "
+        f"code = main([{command!r}, {str(JOBS / 'smoke.yaml')!r}, '--json', '--study-dir', {str(tmp_path / 's')!r}]); "
+        "heavy = {'torch', 'ray', 'deepspeed', 'transformers', 'lm_eval', 'datasets'} & set(sys.modules); "
+        "print(sorted(heavy), code, file=sys.stderr)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stderr.strip().splitlines()[-1].startswith("[] "), result.stderr
+
+
+def test_a_fit_without_records_says_what_is_missing_and_exits_with_3(capsys, tmp_path):
+    assert main(["fit", str(JOBS / "smoke.yaml"), "--study-dir", str(tmp_path / "s")]) == 3
+    assert "flp-ray run" in capsys.readouterr().err
+
+
+def test_a_budget_that_is_too_small_is_refused_before_anything_starts(capsys, tmp_path):
+    study = tmp_path / "study.yaml"
+    study.write_text((JOBS / "smoke.yaml").read_text() + "\nbudget: {flops: 1e6}\n")
+    for command in ("plan", "run"):
+        assert main([command, str(study), "--study-dir", str(tmp_path / "s")]) == 2
+        assert "the budget allows 1e+06" in capsys.readouterr().err
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_study_in_use_is_refused(capsys, tmp_path):
+    from flp_ray.store import FolderLock
+
+    lock = FolderLock(tmp_path / "s", wait_seconds=0)
+    try:
+        began = time.monotonic()
+        assert main(["run", str(JOBS / "smoke.yaml"), "--study-dir", str(tmp_path / "s")]) == 2
+        assert time.monotonic() - began < 30
+    finally:
+        lock.release()
+    assert f"in use by process {os.getpid()}" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_is_refused(capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert main(["run", str(JOBS / "smoke.yaml"), "--study-dir", str(tmp_path / "file" / "s")]) == 2
+    assert "cannot be written" in capsys.readouterr().err

@@ -1,0 +1,147 @@
+"""The smoke study end to end on real Ray, DeepSpeed, lm-eval, Delta Lake and Optuna: whole, again, and killed."""
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+pytestmark = [pytest.mark.ray, pytest.mark.deepspeed, pytest.mark.slow, pytest.mark.timeout(1500)]
+
+ROOT = Path(__file__).parent.parent
+SMOKE = ROOT / "jobs" / "smoke.yaml"
+TABLES = ("runs.csv", "measurements.csv", "tasks.csv")
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "flp_ray", *map(str, arguments)]
+
+
+def start(study_dir: Path) -> subprocess.Popen:
+    log = (study_dir.parent / f"{study_dir.name}.log").open("a")
+    return subprocess.Popen(
+        command("run", SMOKE, "--study-dir", study_dir), stdout=log, stderr=subprocess.STDOUT, cwd=ROOT
+    )
+
+
+def finish(study_dir: Path) -> str:
+    code = start(study_dir).wait()
+    log = (study_dir.parent / f"{study_dir.name}.log").read_text()
+    assert code == 0, log[-4000:]
+    return log
+
+
+def ask(*arguments: object) -> dict:
+    done = subprocess.run(command(*arguments, "--json"), capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def export(study_dir: Path) -> dict[str, str]:
+    out = study_dir.parent / f"{study_dir.name}-export"
+    ask("export", SMOKE, "--study-dir", study_dir, "--out", out)
+    return {name: (out / name).read_text() for name in TABLES}
+
+
+def attempts_of(study_dir: Path) -> dict[str, int]:
+    runs = ask("status", SMOKE, "--study-dir", study_dir)["runs"]
+    return {run["run_id"]: run["attempts"] for run in runs}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> tuple[Path, str, float]:
+    study_dir = tmp_path_factory.mktemp("studies") / "undisturbed"
+    began = time.monotonic()
+    log = finish(study_dir)
+    return study_dir, log, time.monotonic() - began
+
+
+def test_the_whole_loop_leaves_what_it_promises(undisturbed):
+    study_dir, log, _ = undisturbed
+    headings = ("Fitted laws", "Proposed mixtures", "Proposals put to the test")
+    for words in ("Plan", "finished in", *headings, "report.html"):
+        assert words in log
+    status = ask("status", SMOKE, "--study-dir", study_dir)
+    assert status["counts"] == {"finished": 7}
+    assert (study_dir / "report.html").stat().st_size > 10_000
+    rows = list(csv.DictReader(export(study_dir)["measurements.csv"].splitlines()))
+    assert {row["kind"] for row in rows} == {"train_loss", "domain_loss", "performance", "bpb"}
+    for row in rows:
+        assert float(row["value"]) >= 0
+        if row["kind"] in ("performance", "domain_loss", "bpb"):
+            assert float(row["stderr"]) > 0
+
+
+def test_given_again_it_trains_nothing_and_changes_nothing(undisturbed):
+    study_dir, _, first = undisturbed
+    before = export(study_dir)
+    attempts = attempts_of(study_dir)
+    began = time.monotonic()
+    finish(study_dir)
+    assert time.monotonic() - began < min(60, first)
+    assert export(study_dir) == before
+    assert attempts_of(study_dir) == attempts
+
+
+def workers(driver: subprocess.Popen, title: str) -> list[psutil.Process]:
+    """Processes of the driver's own Ray cluster with that title."""
+    found = []
+    for process in psutil.Process(driver.pid).children(recursive=True):
+        try:
+            if title in " ".join(process.cmdline()):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def wait_for(driver: subprocess.Popen, title: str) -> list[psutil.Process]:
+    while driver.poll() is None:
+        if found := workers(driver, title):
+            return found
+        time.sleep(0.1)
+    return []
+
+
+def test_killed_at_random_moments_the_records_are_those_of_an_undisturbed_study(undisturbed, tmp_path):
+    reference, _, duration = undisturbed
+    study_dir, moments = tmp_path / "killed", random.Random(os.environ.get("FLP_RAY_KILL_SEED", "7"))
+    for _ in range(3):
+        driver = start(study_dir)
+        try:
+            driver.wait(timeout=moments.uniform(0.1, 0.7) * duration)
+        except subprocess.TimeoutExpired:
+            driver.send_signal(signal.SIGKILL)
+        driver.wait()
+    finish(study_dir)
+    assert export(study_dir) == export(reference)
+
+
+def test_a_killed_trial_and_a_killed_store_lose_nothing(undisturbed, tmp_path):
+    reference, _, _ = undisturbed
+    study_dir, moments = tmp_path / "workers-killed", random.Random(3)
+    driver = start(study_dir)
+    for title in ("ray::StoreActor", "ray::ImplicitFunc", "ray::StoreActor"):
+        for victim in wait_for(driver, title)[:1]:
+            time.sleep(moments.uniform(0, 4))
+            if victim.is_running():
+                victim.kill()
+    assert driver.wait() == 0, (tmp_path / "workers-killed.log").read_text()[-4000:]
+    assert export(study_dir) == export(reference)
+
+
+def test_one_ctrl_c_saves_and_exits_with_130(undisturbed, tmp_path):
+    study_dir = tmp_path / "interrupted"
+    driver = start(study_dir)
+    assert wait_for(driver, "ray::ImplicitFunc")
+    time.sleep(3)
+    driver.send_signal(signal.SIGINT)
+    assert driver.wait(timeout=60) == 130
+    assert "Give the same command to go on" in (tmp_path / "interrupted.log").read_text()
