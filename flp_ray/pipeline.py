@@ -22,7 +22,7 @@ from flp_ray.core.records import Records
 from flp_ray.core.run import RunSpec
 from flp_ray.core.text import PreparedText
 from flp_ray.data import load_text, prepare_text
-from flp_ray.distributed.context import Question
+from flp_ray.distributed.context import Question, stream_of
 from flp_ray.doctor import versions
 from flp_ray.errors import NotEnoughDataError, TextError
 from flp_ray.fit import FitSettings, FittedSurrogate, fit_identity, fit_surrogate
@@ -101,7 +101,8 @@ def run_study(config: StudyConfig, study_dir: Path, console: Console) -> int:
     print_summary(content, console, path)
     for run_id, reason in failures.items():
         console.print(f"Run {run_id} failed: {reason}", highlight=False, markup=False, soft_wrap=True)
-    return PART_DONE if failures or (not comparisons and config.validation.enabled) else 0
+    done = proposals and not failures and (comparisons or not config.validation.enabled)
+    return 0 if done else PART_DONE
 
 
 def _train(session: Session, plan: StudyPlan, specs: Sequence[RunSpec], stage: str) -> dict[str, str]:
@@ -113,6 +114,8 @@ def _train(session: Session, plan: StudyPlan, specs: Sequence[RunSpec], stage: s
         session.connect()
     with session.stage(f"{stage}: text"):
         text = _prepare(session)
+        for spec in missing:  # a source that is too short is refused before anything is trained
+            stream_of(spec, text, plan.config.text.max_epochs)
     question = Question(
         run_ids=frozenset(s.run_id for s in plan.sampling),
         mixtures=plan.mixtures,

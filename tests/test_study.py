@@ -25,10 +25,9 @@ def command(*arguments: object) -> list[str]:
 
 
 def start(study_dir: Path) -> subprocess.Popen:
-    log = (study_dir.parent / f"{study_dir.name}.log").open("a")
-    return subprocess.Popen(
-        command("run", SMOKE, "--study-dir", study_dir), stdout=log, stderr=subprocess.STDOUT, cwd=ROOT
-    )
+    arguments = command("run", SMOKE, "--study-dir", study_dir)
+    with (study_dir.parent / f"{study_dir.name}.log").open("a") as log:
+        return subprocess.Popen(arguments, stdout=log, stderr=subprocess.STDOUT, cwd=ROOT)
 
 
 def finish(study_dir: Path) -> str:

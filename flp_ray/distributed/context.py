@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 from flp_ray.core.mixture import Mixture
-from flp_ray.core.run import stable_hash
+from flp_ray.core.run import RunSpec, stable_hash
 from flp_ray.core.text import PreparedText
+from flp_ray.data import MixedStream
 from flp_ray.distributed.config import ResourcesConfig
 from flp_ray.fit import FitSettings
 from flp_ray.measure.config import MeasureConfig
@@ -56,6 +57,15 @@ class Question:
     mixtures: tuple[Mixture, ...]
     flops: float
     settings: FitSettings
+
+
+def stream_of(spec: RunSpec, text: PreparedText, max_epochs: float) -> MixedStream:
+    """The training text of one run.
+
+    Raises:
+        TextError: A source has too few sequences for the run, even repeated as often as is allowed.
+    """
+    return MixedStream(text.sources, spec.mixture, seed=spec.seed, sequences=spec.sequences, max_epochs=max_epochs)
 
 
 def namespace(study_dir: Path) -> str:

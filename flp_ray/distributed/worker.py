@@ -9,8 +9,7 @@ from typing import Any
 import ray
 
 from flp_ray.core.run import RunSpec, stable_hash
-from flp_ray.data import MixedStream
-from flp_ray.distributed.context import StudyContext
+from flp_ray.distributed.context import StudyContext, stream_of
 from flp_ray.distributed.store_actor import RemoteWriter
 from flp_ray.measure import Measurer
 from flp_ray.store import measurement_rows
@@ -43,9 +42,7 @@ def train_and_measure(
     """
     store = RemoteWriter.find(context.study_dir)
     recorded: set[int] = ray.get(store.actor.recorded_tokens.remote(spec.run_id)) if rank == 0 else set()
-    stream = MixedStream(
-        context.text.sources, spec.mixture, seed=spec.seed, sequences=spec.sequences, max_epochs=context.max_epochs
-    )
+    stream = stream_of(spec, context.text, context.max_epochs)
     measure_seconds = 0.0
 
     def on_checkpoint(checkpoint: TrainingCheckpoint, model: Any) -> None:

@@ -330,7 +330,7 @@ train(spec, Text(spec), Path(sys.argv[2]) / "run", on_checkpoint=lambda c, m: No
 
 def test_many_runs_in_one_process_do_not_pile_up_memory(make_spec, make_text, tmp_path):
     """Actors are reused for a whole study: engines and models of earlier runs must go."""
-    spec = make_spec(vocabulary=2048, train_tokens=16 * 16, checkpoints=1)
+    spec = make_spec(vocabulary=16384, train_tokens=16 * 16, checkpoints=1)
     text = make_text(spec)
 
     def resident_bytes() -> int:
