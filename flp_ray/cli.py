@@ -66,7 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if given.command == "run":
-        signal.signal(signal.SIGTERM, _interrupt)  # `ray job stop` and batch systems send it; treat it as Ctrl-C
+        # `ray job stop` and batch systems send SIGTERM; a shell's background job starts with SIGINT ignored.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _interrupt)
     try:
         return _dispatch(given)
     except FlpRayError as error:

@@ -155,6 +155,8 @@ def _fit_settings(config: StudyConfig) -> FitSettings:
 def fit_stage(plan: StudyPlan, study_dir: Path) -> FittedSurrogate:
     """The laws fitted to the finished sampling runs; a fit that is stored already is not made again."""
     records = _records(study_dir, plan.sampling)
+    if not records.runs:
+        raise NotEnoughDataError(f"No sampling run is finished in {study_dir}. Train them first: flp-ray run STUDY.")
     settings = _fit_settings(plan.config)
     identity = fit_identity(records, settings)
     stored = next((fit for fit in load_fits(study_dir) if fit.fit_id == identity), None)

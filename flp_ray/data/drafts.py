@@ -175,22 +175,29 @@ def _swapped(words: list[str], rng: random.Random) -> str | None:
 BRACKETS = "()[]{}"
 MAX_LINES = 6
 MIN_CODE_CHARACTERS = 40
+TRIES = 4
+"""Brackets that are tried for each way of spoiling."""
 
 
-def code_syntaxes(texts: Sequence[str], rng: random.Random, *, max_characters: int) -> Iterator[Draft]:
+def code_syntaxes(
+    texts: Sequence[str], encoder: TextEncoder, rng: random.Random, *, max_characters: int
+) -> Iterator[Draft]:
     """Drafts of a piece of Python beside itself with one bracket spoiled: swapped, dropped or added.
 
-    The right piece parses and the wrong one does not; both are tried. The question is empty.
+    The right piece parses and the wrong one does not; both are tried. Of several wrong ones the nearest in tokens is
+    taken, since spoiled brackets mostly take more of them and the shorter choice would give the answer away. The
+    question is empty.
 
     Args:
         texts: Python sources, or parts of them.
+        encoder: The study's tokenizer.
         rng: Draws pieces and brackets.
         max_characters: Longest piece.
     """
-    return _in_turn([_code_syntaxes(text, rng, max_characters) for text in texts])
+    return _in_turn([_code_syntaxes(text, encoder, rng, max_characters) for text in texts])
 
 
-def _code_syntaxes(text: str, rng: random.Random, max_characters: int) -> Iterator[Draft]:
+def _code_syntaxes(text: str, encoder: TextEncoder, rng: random.Random, max_characters: int) -> Iterator[Draft]:
     lines = text.split("\n")
     at = 0
     while at < len(lines):
@@ -198,9 +205,11 @@ def _code_syntaxes(text: str, rng: random.Random, max_characters: int) -> Iterat
             piece = textwrap.dedent("\n".join(lines[at : at + count])).strip("\n")
             if not MIN_CODE_CHARACTERS <= len(piece) <= max_characters or not _is_code(piece):
                 continue
-            wrong = _spoiled(piece, rng)
-            if wrong is not None:
-                yield Draft(question="", right=piece, wrong=(wrong,))
+            spoiled = _spoiled(piece, rng)
+            if spoiled:
+                length, *lengths = encoder.lengths([f" {choice}" for choice in (piece, *spoiled)])
+                nearest = min(range(len(spoiled)), key=lambda i: abs(lengths[i] - length))
+                yield Draft(question="", right=piece, wrong=(spoiled[nearest],))
                 at += count
                 break
         at += 1
@@ -224,21 +233,20 @@ def _parsed(piece: str) -> ast.Module | None:
         return None
 
 
-def _spoiled(piece: str, rng: random.Random) -> str | None:
-    """The piece with one bracket spoiled so that it no longer parses; None where no try spoils it."""
+def _spoiled(piece: str, rng: random.Random) -> list[str]:
+    """The piece with one bracket spoiled so that it no longer parses, in several ways; empty where no try spoils it."""
+    found: list[str] = []
     places = [at for at, character in enumerate(piece) if character in BRACKETS]
-    if not places:
-        return None
     for edit in rng.sample(("swap", "drop", "add"), 3):
-        for at in rng.sample(places, min(3, len(places))):
+        for at in rng.sample(places, min(TRIES, len(places))):
             bracket = piece[at]
             # An opening bracket is swapped for another opening one, so that only the match is wrong.
             others = [b for b in BRACKETS[BRACKETS.index(bracket) % 2 :: 2] if b != bracket]
             put = {"swap": rng.choice(others), "drop": "", "add": bracket * 2}[edit]
             wrong = piece[:at] + put + piece[at + 1 :]
             if _parsed(wrong) is None:
-                return wrong
-    return None
+                found.append(wrong)
+    return found
 
 
 def _in_turn(streams: Iterable[Iterator[T]]) -> Iterator[T]:

@@ -94,7 +94,7 @@ def _drafts(
     if item_set.kind == "word_order":
         return word_orders(texts, rng)
     # A token is at least one character and mostly two or more; longer pieces than this rarely fit.
-    return code_syntaxes(texts, rng, max_characters=2 * sequence_length)
+    return code_syntaxes(texts, encoder, rng, max_characters=2 * sequence_length)
 
 
 def _fitting(drafts: Iterator[Draft], encoder: TextEncoder, sequence_length: int) -> Iterator[Draft]:

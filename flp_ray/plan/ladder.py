@@ -55,9 +55,9 @@ PAPER_LADDER: tuple[Rung, ...] = (
 """Table 1 of Chen et al. 2024."""
 
 DEMO_LADDER: tuple[Rung, ...] = (
-    _rung("32x2", 2, 32, 2, 88, 409_600, 16, 0.003),
-    _rung("48x3", 3, 48, 2, 128, 716_800, 16, 0.003),
-    _rung("64x4", 4, 64, 2, 176, 1_228_800, 16, 0.003),
+    _rung("32x2", 2, 32, 2, 88, 655_360, 16, 0.003),
+    _rung("48x3", 3, 48, 2, 128, 1_146_880, 16, 0.003),
+    _rung("64x4", 4, 64, 2, 176, 1_966_080, 16, 0.003),
 )
 """Three sizes that two cores train in minutes; named width x layers."""
 

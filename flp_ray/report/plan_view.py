@@ -57,7 +57,7 @@ def _totals(totals: Mapping[str, Any]) -> list[str]:
     time = (
         "unknown until a run has finished (or state resources.flops_per_s_per_device)"
         if wall is None
-        else f"about {duration(3600 * wall)} with all slots busy ({hours:.3g} device hours), measuring not included"
+        else f"about {duration(3600 * wall)} with all slots busy ({hours:.3g} device hours)"
     )
     epochs = ", ".join(
         f"{source} {'unknown until the text is prepared' if value is None else f'{value:.2f}'}"

@@ -30,7 +30,7 @@ def bill(specs, rate=1e9, slots=2, tokens=None):
         devices_per_run=1,
         slots=slots,
         flops_per_s_per_device={rung.size: rate for rung in DEMO_LADDER},
-        source_tokens=tokens or {"general": 2_457_600, "code": None},
+        source_tokens=tokens or {"general": 3_932_160, "code": None},
         measurements_per_checkpoint=10,
     )
 
