@@ -17,5 +17,5 @@ class ResourcesConfig(BaseModel, extra="forbid", frozen=True):
     flops_per_s_per_device: float | None = Field(
         default=None,
         gt=0,
-        description="achieved FLOP/s of one worker over a whole run, measuring included; for the expected time before any has finished",
+        description="FLOP/s of one worker over a run, measuring included; gives the expected time of the first plan",
     )
