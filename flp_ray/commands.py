@@ -73,10 +73,13 @@ def fit_study(config: StudyConfig, study_dir: Path, console: Console | None) -> 
     _keep(config, study_dir, "fits", stored_fit(surrogate))
     if console:
         print_laws(ReportContent(study=config.study, surrogate=surrogate), console)
+        for note in surrogate.notes():
+            console.print(f"Note: {note}", highlight=False, soft_wrap=True)
     return {
         "fit_id": surrogate.fit_id,
         "lines": [asdict(line) for line in surrogate.lines()],
         "not_emerged": surrogate.not_emerged,
+        "notes": surrogate.notes(),
     }
 
 

@@ -238,6 +238,7 @@ def report_content(
             if s.run_id in ids
         ),
         versions=versions(),
+        notes=surrogate.notes() if surrogate else (),
         text=None if text is None else _text_summary(text, specs),
         weights=plan.config.task_weights(),
     )

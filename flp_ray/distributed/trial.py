@@ -81,5 +81,6 @@ def _launch(spec: RunSpec, context: StudyContext) -> dict[str, Any]:
 def _train_worker(config: dict[str, Any]) -> None:
     spec, context = RunSpec.from_dict(config["spec"]), config["context"]
     rank, world = ray.train.get_context().get_world_rank(), ray.train.get_context().get_world_size()
-    costs = train_and_measure(spec, context, report=ray.train.report, rank=rank, world=world)
+    # Ray Train's report is a barrier and only rank 0 measures, so the workers report once, at the end.
+    costs = train_and_measure(spec, context, report=lambda progress: None, rank=rank, world=world)
     ray.train.report({"run_id": spec.run_id, "tokens": spec.train_tokens, "costs": costs})

@@ -16,7 +16,7 @@ from flp_ray.store import measurement_rows
 from flp_ray.train import TrainingCheckpoint, train
 
 Report = Callable[[dict[str, Any]], None]
-"""Tells the driver how far a run is; every worker of a run calls it equally often."""
+"""Tells the driver how far a run is; called on rank 0 alone."""
 
 _measurers: dict[str, Measurer] = {}
 """The process's measurer: its tasks and tokenised questions serve all runs of the slot."""
@@ -48,7 +48,7 @@ def train_and_measure(
     def on_checkpoint(checkpoint: TrainingCheckpoint, model: Any) -> None:
         nonlocal measure_seconds
         began = time.perf_counter()
-        if rank == 0 and checkpoint.tokens not in recorded:
+        if checkpoint.tokens not in recorded:
             measured = _measurer(context).measure(
                 model, spec, tokens=checkpoint.tokens, train_loss=checkpoint.train_loss, final=checkpoint.final
             )

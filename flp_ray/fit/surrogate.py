@@ -182,6 +182,12 @@ class FittedSurrogate:
 
         return surrogate_lines(self)
 
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the laws must know: how ratio 0 is treated, and how much hangs on it."""
+        from flp_ray.fit.tables import surrogate_notes
+
+        return surrogate_notes(self)
+
     def to_dict(self) -> dict[str, Any]:
         """A JSON value; `from_dict` reads it back to the last bit."""
         from flp_ray.fit.snapshot import surrogate_to_dict

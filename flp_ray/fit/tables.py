@@ -12,6 +12,26 @@ def surrogate_lines(surrogate: FittedSurrogate) -> tuple[FitLine, ...]:
     return (*_loss_lines(surrogate), *_performance_lines(surrogate), *surrogate.baselines)
 
 
+def surrogate_notes(surrogate: FittedSurrogate) -> tuple[str, ...]:
+    """The treatment of ratio 0 with its sensitivity; empty where the laws do not depend on the mixture."""
+    if not surrogate.sensitivity:
+        return ()
+    others = [row for row in surrogate.sensitivity if row["move"] > 0]
+    tried = " and ".join(_percent(row["overlap"]) for row in others)
+    moved = " and ".join(_percent(row["move"]) for row in others)
+    errors = sorted(row["held_out_error"] for row in surrogate.sensitivity if "held_out_error" in row)
+    held_out = f", the held-out error lies between {_percent(errors[0])} and {_percent(errors[-1])}" if errors else ""
+    return (
+        f"Eq. 5 has no value at ratio 0. Each source is taken to overlap the others by "
+        f"{_percent(surrogate.laws[0].overlap)} of its text, which was fitted; with {tried} the predicted losses move "
+        f"by {moved} on average{held_out}.",
+    )
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.2g} %"
+
+
 def _loss_lines(surrogate: FittedSurrogate) -> list[FitLine]:
     lines = []
     for law in surrogate.laws:

@@ -63,6 +63,14 @@ def test_json_and_pickle_keep_every_bit(surrogate):
     assert pickle.loads(pickle.dumps(surrogate)).predict(MIXTURES, FLOPS) == expected
 
 
+def test_the_treatment_of_ratio_0_is_said_with_what_hangs_on_it(surrogate):
+    [note] = surrogate.notes()
+    assert f"overlap the others by {100 * surrogate.laws[0].overlap:.2g} % of its text" in note
+    assert "held-out error lies between" in note
+    flat = replace(surrogate, sensitivity=())
+    assert flat.notes() == ()
+
+
 @pytest.mark.parametrize(
     ("ratio", "size", "extrapolated"),
     [(0.2, "0.72B", False), (0.5, "0.2B", False), (0.51, "0.72B", True), (0.2, "1B", True), (0.2, "0.12B", True)],
