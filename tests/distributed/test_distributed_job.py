@@ -1,0 +1,65 @@
+"""A study sent to a running cluster with `ray job submit`, as jobs/README.md says."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from flp_ray.store import run_states
+
+pytestmark = [pytest.mark.ray, pytest.mark.deepspeed, pytest.mark.slow, pytest.mark.timeout(900)]
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def head():
+    """A head of its own, on ports of its own; its address and environment."""
+    dashboard, environment = free_port(), os.environ | {"RAY_AUTH_MODE": "token", "PATH": f"{BIN}:{os.environ['PATH']}"}
+    environment.pop("RAY_ADDRESS", None)
+    # Sockets need short paths, so not below pytest's own folder.
+    with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as folder:
+        command = [BIN / "ray", "start", "--head", "--block", f"--port={free_port()}", "--num-cpus=2"]
+        command += ["--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--temp-dir={folder}/r"]
+        with Path(folder, "head.log").open("w") as log:
+            process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+        try:
+            deadline = time.monotonic() + 90
+            while time.monotonic() < deadline and process.poll() is None:
+                with socket.socket() as probe:
+                    if probe.connect_ex(("127.0.0.1", dashboard)) == 0:
+                        break
+                time.sleep(0.5)
+            else:
+                pytest.fail(Path(folder, "head.log").read_text())
+            yield environment | {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}"}
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+def test_a_submitted_study_succeeds_and_its_records_stay(head, tmp_path):
+    arguments = ["--working-dir", ".", "--", "python", "jobs/run_study.py", "jobs/smoke.yaml"]
+    command = [BIN / "ray", "job", "submit", *arguments, "--study-dir", tmp_path / "s"]
+    done = subprocess.run(command, cwd=ROOT, env=head, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert "succeeded" in done.stdout
+    assert {state.state for state in run_states(tmp_path / "s")} == {"finished"}
+    assert (tmp_path / "s" / "report.html").exists()
