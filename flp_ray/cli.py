@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed, 2 the input is wrong, 3 done in part, 130 interrup
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import signal
@@ -15,9 +16,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from flp_ray.errors import FlpRayError
+from flp_ray.errors import FlpRayError, StorageError
 
 INTERRUPTED = 130
+
+UNUSABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENAMETOOLONG}
+"""System errors that mean that a folder cannot be used, which is for a person to mend."""
 
 FILE_WIDTH = 120
 """Columns of tables that go to a file or a pipe."""
@@ -80,6 +84,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.errno not in UNUSABLE:
+            raise
+        print(f"flp-ray: {error}. Nothing recorded is lost; free space, or give another place.", file=sys.stderr)
+        return StorageError.exit_code
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -35,7 +35,7 @@ def plan_study(config: StudyConfig, study_dir: Path, console: Console | None) ->
     plan = make_plan(config, study_dir)
     if console:
         print_plan(plan.specs, plan.totals, plan.finished, console)
-    check_budget(plan.total, config.budget)
+    check_budget(plan.total, plan.to_do, config.budget)
     return plan.as_json()
 
 
@@ -100,7 +100,12 @@ def propose_mixtures(config: StudyConfig, study_dir: Path, console: Console | No
 
 
 def report_study(config: StudyConfig, study_dir: Path, console: Console | None) -> dict[str, Any]:
-    """Writes the report from what is recorded, at any time."""
+    """Writes the report from what is recorded, at any time.
+
+    Raises:
+        StorageError: There is no study in that folder.
+    """
+    _require_study(study_dir)
     plan = make_plan(config, study_dir)
     try:
         surrogate: FittedSurrogate | None = fit_stage(plan, study_dir)
@@ -121,10 +126,18 @@ def export_study(
     study_dir: Path, out: Path, form: Literal["csv", "parquet"], console: Console | None
 ) -> dict[str, Any]:
     """Writes the study's records in the import form."""
+    _require_study(study_dir)
     rows = export_records(study_dir, out, form=form)
     if console:
         console.print(f"Exported to {out}: {', '.join(f'{n} {table}' for table, n in rows.items())}", highlight=False)
     return {"out": str(out), "rows": rows}
+
+
+def _require_study(study_dir: Path) -> None:
+    if not (study_dir / "tables").is_dir():
+        raise StorageError(
+            f"There is no study in {study_dir}. Run it first (flp-ray run STUDY), or correct --study-dir."
+        )
 
 
 def _keep(config: StudyConfig, study_dir: Path, table: str, rows: Any) -> None:

@@ -28,11 +28,11 @@ from flp_ray.train.config import TrainingConfig
 from flp_ray.validate.config import ValidationConfig
 
 
-class StudyConfig(BaseModel, extra="forbid", frozen=True):
+class StudyConfig(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """One study, as written in one YAML file."""
 
-    study: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name; also the folder's name")
-    seed: int = Field(default=0, ge=0)
+    study: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="name; also the folder's name")
+    seed: int = Field(default=0, ge=0, lt=2**31)
     storage: str = Field(default="runs", description="folder that holds the study's folder")
     text: TextConfig
     ladder: LadderConfig
@@ -56,8 +56,8 @@ class StudyConfig(BaseModel, extra="forbid", frozen=True):
         return stable_hash(self.model_dump(mode="json", exclude={"storage", "resources", "budget"}))
 
     def study_dir(self, override: Path | None = None) -> Path:
-        """The study's folder, absolute; a relative `storage` starts at $FLP_RAY_STORAGE or the working directory."""
-        return (override or Path(os.environ.get("FLP_RAY_STORAGE", "")) / self.storage / self.study).absolute()
+        """The study's folder, absolute; a relative place starts at $FLP_RAY_STORAGE or the working directory."""
+        return (Path(os.environ.get("FLP_RAY_STORAGE", "")) / (override or Path(self.storage, self.study))).absolute()
 
     def item_sets(self) -> tuple[ItemSet, ...]:
         """The built-in tasks whose questions the data stage makes."""
@@ -113,6 +113,9 @@ class _StrictLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                problem = "a key must be a plain word; text that begins with a brace needs quotes"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} is given twice", key.start_mark)
             seen.add(key.value)
@@ -179,12 +182,16 @@ def _check_names(config: StudyConfig) -> None:
     for key in ("min_ratios", "max_ratios"):
         for source in getattr(config.search, key):
             _require(source, sources, f"search.{key}", "sources")
+    for weighted in config.fit.weights or {}:
+        _require(weighted, tasks, "fit.weights", "tasks")
+    if "mean" in tasks:
+        raise ConfigError("measure.tasks: `mean` is the name of the objective over all tasks; name the task otherwise.")
     if config.validation.enabled and config.seed in config.validation.seeds:
         raise ConfigError(
             f"validation.seeds contains the study's own seed {config.seed}; a validation run needs another seed, "
             f"or it repeats a run of the grid. Take e.g. [{config.seed + 1}]."
         )
-    if sum(config.task_weights().values()) <= 0:
+    if sum((config.fit.weights or config.task_weights()).values()) <= 0:
         raise ConfigError("measure.tasks: at least one task needs a weight above 0.")
 
 

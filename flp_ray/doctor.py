@@ -69,7 +69,7 @@ def versions() -> dict[str, str]:
 
 
 def examine() -> list[Finding]:
-    """Looks at Python, packages, cores, memory, disk, accelerators, DeepSpeed and Ray (about 15 seconds)."""
+    """Looks at Python, packages, cores, memory, disk, GPUs and Ray (about 15 seconds)."""
     checks: tuple[Callable[[], Finding], ...] = (_python, _packages, _cores, _memory, _disk, _accelerator, _ray)
     return [check() for check in checks]
 

@@ -1,7 +1,7 @@
 """Every error that flp_ray raises on purpose.
 
     FlpRayError                  exit code 1: something failed
-    |- InputError                exit code 2: what a person gave is wrong; nothing was started
+    |- InputError                exit code 2: what a person gave is wrong
     |  |- ConfigError            a study file
     |  |- TextError              a source, a domain or a tokenizer
     |  |- TaskError              a benchmark task
@@ -27,7 +27,7 @@ class FlpRayError(Exception):
 
 
 class InputError(FlpRayError):
-    """What a person gave is wrong; nothing was started and nothing was lost."""
+    """What a person gave is wrong; nothing recorded is lost."""
 
     exit_code = 2
 

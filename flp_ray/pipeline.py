@@ -24,7 +24,7 @@ from flp_ray.core.text import PreparedText
 from flp_ray.data import load_text, prepare_text
 from flp_ray.distributed.context import Question, stream_of
 from flp_ray.doctor import versions
-from flp_ray.errors import NotEnoughDataError, TextError
+from flp_ray.errors import NotEnoughDataError
 from flp_ray.fit import FitSettings, FittedSurrogate, fit_identity, fit_surrogate
 from flp_ray.measure import check_tasks, task_records
 from flp_ray.plan import check_budget
@@ -46,11 +46,12 @@ from flp_ray.store import (
     run_states,
     task_rows,
 )
-from flp_ray.study import StudyPlan, make_plan
+from flp_ray.study import StudyPlan, check_unchanged, make_plan, pin, pinned_text
 from flp_ray.validate import compare
 
 PART_DONE = 3
 REPORT = "report.html"
+JOURNAL = "optuna.journal"
 
 
 def run_study(config: StudyConfig, study_dir: Path, console: Console) -> int:
@@ -69,14 +70,16 @@ def run_study(config: StudyConfig, study_dir: Path, console: Console) -> int:
         KeyboardInterrupt: Interrupted; everything measured is stored.
     """
     plan = make_plan(config, study_dir)
-    check_budget(plan.total, config.budget)
-    check_disk(study_dir, plan.total.disk_bytes)
+    check_unchanged(config, study_dir)
+    check_budget(plan.total, plan.to_do, config.budget)
+    check_disk(study_dir, plan.to_do.disk_bytes)
     check_tasks(config.measure, None)
     print_plan(plan.specs, plan.totals, plan.finished, console)
     with Session(config, study_dir, console) as session:
         save_config(config, study_dir)
         session.append("runs", run_rows(plan.specs))
-        if load_tasks(study_dir) != (tasks := task_records(config.measure)):
+        tasks = task_records(config.measure)
+        if not set(tasks) <= set(load_tasks(study_dir)):
             session.append("tasks", task_rows(tasks, recorded=time.time()))
         failures = _train(session, plan, plan.sampling, "train the grid")
         surrogate: FittedSurrogate | None = None
@@ -85,7 +88,7 @@ def run_study(config: StudyConfig, study_dir: Path, console: Console) -> int:
                 surrogate = fit_stage(plan, study_dir)
                 session.append("fits", stored_fit(surrogate))
             with session.stage("propose"):
-                proposals = propose_stage(plan, surrogate, study_dir)
+                proposals = propose_stage(plan, surrogate, study_dir, journal=True)
                 session.append("proposals", proposal_rows(proposals))
         except NotEnoughDataError as error:
             console.print(f"No mixture can be proposed: {error}", highlight=False, soft_wrap=True)
@@ -101,8 +104,9 @@ def run_study(config: StudyConfig, study_dir: Path, console: Console) -> int:
     print_summary(content, console, path)
     for run_id, reason in failures.items():
         console.print(f"Run {run_id} failed: {reason}", highlight=False, markup=False, soft_wrap=True)
-    done = proposals and not failures and (comparisons or not config.validation.enabled)
-    return 0 if done else PART_DONE
+    wanted = set(config.search.objectives)
+    compared = {c.proposal.objective for c in comparisons} if config.validation.enabled else wanted
+    return 0 if not failures and wanted == {p.objective for p in proposals} == compared else PART_DONE
 
 
 def _train(session: Session, plan: StudyPlan, specs: Sequence[RunSpec], stage: str) -> dict[str, str]:
@@ -127,24 +131,16 @@ def _train(session: Session, plan: StudyPlan, specs: Sequence[RunSpec], stage: s
 
 
 def _prepare(session: Session) -> PreparedText:
-    """The study's text; refuses text that differs from what its earlier runs were trained on."""
-    config, mark = session.config, session.study_dir / "text.id"
-    text = prepare_text(
+    """The study's text: what its earlier runs were trained on, or prepared now."""
+    config, study_dir = session.config, session.study_dir
+    text = pinned_text(study_dir) or prepare_text(
         config.text,
         config.item_sets(),
-        session.study_dir / "text",
+        study_dir / "text",
         seed=config.seed,
         progress=lambda line: session.console.print(line, highlight=False, soft_wrap=True),
     )
-    known = mark.read_text() if mark.exists() else None
-    if known is None or not any(run.attempts for run in run_states(session.study_dir)):
-        mark.write_text(text.content_id)
-    elif known != text.content_id:
-        raise TextError(
-            f"The text of this study has changed since its first runs (now {text.content_id}, then {known}): a source, "
-            "the tokenizer, a task or an installed package that built-in text comes from is another one. Runs on "
-            "different text cannot be compared. Restore the text, or give another --study-dir."
-        )
+    pin(config, study_dir, text)
     return text
 
 
@@ -154,7 +150,7 @@ def _fit_settings(config: StudyConfig) -> FitSettings:
 
 def fit_stage(plan: StudyPlan, study_dir: Path) -> FittedSurrogate:
     """The laws fitted to the finished sampling runs; a fit that is stored already is not made again."""
-    records = _records(study_dir, plan.sampling)
+    records = _records(plan, study_dir, plan.sampling)
     if not records.runs:
         raise NotEnoughDataError(f"No sampling run is finished in {study_dir}. Train them first: flp-ray run STUDY.")
     settings = _fit_settings(plan.config)
@@ -174,8 +170,17 @@ def stored_fit(surrogate: FittedSurrogate) -> Any:
     )
 
 
-def propose_stage(plan: StudyPlan, surrogate: FittedSurrogate, study_dir: Path) -> tuple[Proposal, ...]:
-    """The proposals of this fit; a search that the Optuna journal holds already is not repeated."""
+def propose_stage(
+    plan: StudyPlan, surrogate: FittedSurrogate, study_dir: Path, *, journal: bool = False
+) -> tuple[Proposal, ...]:
+    """The proposals of this fit; the same with or without the journal.
+
+    Args:
+        plan: The study.
+        surrogate: The fit.
+        study_dir: The study's folder.
+        journal: Keep the search in the study's Optuna journal, and go on with what it holds; for one writer at a time.
+    """
     proposals = propose(
         surrogate,
         sources=plan.config.sources,
@@ -184,7 +189,7 @@ def propose_stage(plan: StudyPlan, surrogate: FittedSurrogate, study_dir: Path) 
         flops=plan.target_flops,
         config=plan.config.search,
         known=plan.mixtures,
-        storage=study_dir / "optuna.journal",
+        storage=study_dir / JOURNAL if journal else None,
         seed=plan.config.seed,
     )
     stored = {p.proposal_id: p for p in load_proposals(study_dir, surrogate.fit_id)}
@@ -193,17 +198,21 @@ def propose_stage(plan: StudyPlan, surrogate: FittedSurrogate, study_dir: Path) 
 
 def validate_stage(plan: StudyPlan, study_dir: Path, proposals: Sequence[Proposal]) -> tuple[Comparison, ...]:
     """Predictions beside what the finished validation runs gave."""
-    records = _records(study_dir, (*plan.sampling, *plan.validation(proposals)))
+    records = _records(plan, study_dir, (*plan.sampling, *plan.validation(proposals)))
     made = compare(proposals, records, weights=plan.config.task_weights())
     stored = {(c.proposal.proposal_id, c.run_id): c for c in load_comparisons(study_dir)}
     return tuple(stored.get((c.proposal.proposal_id, c.run_id), c) for c in made)
 
 
-def _records(study_dir: Path, specs: Sequence[RunSpec]) -> Records:
+def _records(plan: StudyPlan, study_dir: Path, specs: Sequence[RunSpec]) -> Records:
     """What the finished ones of these runs measured, under the purpose that they are planned for now."""
     purposes = {s.run_id: s.purpose for s in specs}
     records = load_records(study_dir).of_runs(purposes.keys() & finished_runs(study_dir))
-    return replace(records, runs=tuple(replace(run, purpose=purposes[run.run_id]) for run in records.runs))
+    return replace(
+        records,
+        runs=tuple(replace(run, purpose=purposes[run.run_id]) for run in records.runs),
+        tasks=task_records(plan.config.measure),
+    )
 
 
 def report_content(
@@ -220,7 +229,7 @@ def report_content(
     return ReportContent(
         study=plan.config.study,
         config_yaml=plan.config.dump(),
-        records=_records(study_dir, specs),
+        records=_records(plan, study_dir, specs),
         specs=specs,
         surrogate=surrogate,
         proposals=tuple(proposals),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 
 pytestmark = [pytest.mark.ray, pytest.mark.deepspeed, pytest.mark.slow, pytest.mark.timeout(1500)]
 
@@ -111,36 +112,75 @@ def wait_for(driver: subprocess.Popen, title: str) -> list[psutil.Process]:
 
 def test_killed_at_random_moments_the_records_are_those_of_an_undisturbed_study(undisturbed, tmp_path):
     reference, _, duration = undisturbed
-    study_dir, moments = tmp_path / "killed", random.Random(os.environ.get("FLP_RAY_KILL_SEED", "7"))
+    seed = os.environ.get("FLP_RAY_KILL_SEED") or str(random.SystemRandom().randrange(10**6))
+    print(f"FLP_RAY_KILL_SEED={seed} repeats these moments")
+    study_dir, moments = tmp_path / "killed", random.Random(seed)
     for _ in range(3):
         driver = start(study_dir)
-        try:
-            driver.wait(timeout=moments.uniform(0.1, 0.7) * duration)
-        except subprocess.TimeoutExpired:
-            driver.send_signal(signal.SIGKILL)
-        driver.wait()
+        with pytest.raises(subprocess.TimeoutExpired):
+            driver.wait(timeout=moments.uniform(0.05, 0.45) * duration)
+        driver.kill()
+        assert driver.wait() == -signal.SIGKILL
     finish(study_dir)
     assert export(study_dir) == export(reference)
 
 
-def test_a_killed_trial_and_a_killed_store_lose_nothing(undisturbed, tmp_path):
+def test_a_killed_trial_store_and_surrogate_lose_nothing(undisturbed, tmp_path):
     reference, _, _ = undisturbed
     study_dir, moments = tmp_path / "workers-killed", random.Random(3)
     driver = start(study_dir)
-    for title in ("ray::StoreActor", "ray::ImplicitFunc", "ray::StoreActor"):
-        for victim in wait_for(driver, title)[:1]:
-            time.sleep(moments.uniform(0, 4))
-            if victim.is_running():
-                victim.kill()
+    for title in ("ray::ImplicitFunc", "ray::StoreActor", "ray::SurrogateActor"):
+        victims = wait_for(driver, title)
+        assert victims, f"no process {title}"
+        time.sleep(moments.uniform(1, 3))
+        victims[0].kill()
     assert driver.wait() == 0, (tmp_path / "workers-killed.log").read_text()[-4000:]
+    assert max(attempts_of(study_dir).values()) == 2
     assert export(study_dir) == export(reference)
 
 
-def test_one_ctrl_c_saves_and_exits_with_130(undisturbed, tmp_path):
+def test_one_ctrl_c_saves_exits_with_130_and_the_same_command_goes_on(undisturbed, tmp_path):
+    reference, _, _ = undisturbed
     study_dir = tmp_path / "interrupted"
     driver = start(study_dir)
     assert wait_for(driver, "ray::ImplicitFunc")
-    time.sleep(3)
+    time.sleep(6)
     driver.send_signal(signal.SIGINT)
     assert driver.wait(timeout=60) == 130
     assert "Give the same command to go on" in (tmp_path / "interrupted.log").read_text()
+    finish(study_dir)
+    assert export(study_dir) == export(reference)
+
+
+@pytest.mark.parametrize("step", ["plan", "status", "fit", "propose", "report"])
+def test_planning_fitting_proposing_and_reporting_load_neither_torch_nor_ray(undisturbed, step):
+    study_dir, _, _ = undisturbed
+    arguments = [step, str(SMOKE), "--json", "--study-dir", str(study_dir)]
+    code = (
+        f"import sys; from flp_ray.cli import main; code = main({arguments!r}); "
+        "heavy = {'torch', 'ray', 'deepspeed', 'transformers', 'lm_eval', 'datasets'} & set(sys.modules); "
+        "print(sorted(heavy), code, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stderr.strip().splitlines()[-1] == "[] 0", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"intermediate_items": 63}, "settings of measure"),
+        ({"tasks": {"word_order": {"builtin": "word_order", "domain": "general", "items": 128}}}, "settings of text"),
+    ],
+)
+def test_other_measuring_than_the_runs_have_had_is_refused(undisturbed, change, words, tmp_path):
+    study_dir, _, _ = undisturbed
+    study = yaml.safe_load(SMOKE.read_text())
+    study["measure"] |= change
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(study))
+    before = export(study_dir)
+    arguments = command("run", path, "--study-dir", study_dir)
+    done = subprocess.run(arguments, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert export(study_dir) == before

@@ -11,7 +11,7 @@ Builtin = Literal["code", "general", "math", "science", "reference"]
 docstrings of sympy, docstrings of scipy, the topics of pydoc."""
 
 
-class TextOrigin(BaseModel, extra="forbid", frozen=True):
+class TextOrigin(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """Where one text comes from: exactly one of `builtin`, `files`, `hub`."""
 
     builtin: Builtin | None = None
@@ -33,7 +33,7 @@ class TextOrigin(BaseModel, extra="forbid", frozen=True):
         return self
 
 
-class SourceText(TextOrigin, extra="forbid", frozen=True):
+class SourceText(TextOrigin, extra="forbid", frozen=True, allow_inf_nan=False):
     """Training text."""
 
     tokens: int | None = Field(
@@ -43,7 +43,7 @@ class SourceText(TextOrigin, extra="forbid", frozen=True):
     )
 
 
-class DomainText(TextOrigin, extra="forbid", frozen=True):
+class DomainText(TextOrigin, extra="forbid", frozen=True, allow_inf_nan=False):
     """Held-out text: an origin of its own, or documents held out of a source."""
 
     held_out: str | None = Field(default=None, description="a source whose held-out documents are used")
@@ -54,14 +54,14 @@ class DomainText(TextOrigin, extra="forbid", frozen=True):
         return [name for name in ("builtin", "files", "hub", "held_out") if getattr(self, name) is not None]
 
 
-class TokenizerConfig(BaseModel, extra="forbid", frozen=True):
+class TokenizerConfig(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """One tokenizer for the whole study: a BPE trained on the sources, or a Hugging Face tokenizer."""
 
     vocabulary: int = Field(default=1024, ge=300, description="tokens that the models are built for")
     hugging_face: str | None = Field(default=None, description="folder or hub id; default: train a byte-level BPE")
 
 
-class TextConfig(BaseModel, extra="forbid", frozen=True):
+class TextConfig(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """Sources, domains and how they become token blocks."""
 
     sources: dict[str, SourceText] = Field(min_length=1)

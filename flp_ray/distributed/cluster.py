@@ -12,12 +12,14 @@ from pathlib import Path
 from flp_ray.distributed.config import ResourcesConfig
 from flp_ray.distributed.context import namespace
 from flp_ray.distributed.resources import count_slots
+from flp_ray.errors import ResourceError
 
 # Set before Ray is imported. Each is a measured default: quiet logs, no second copy of the records in Tune's own
 # files, a Ctrl-C that reaches the study instead of Tune.
 _ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -29,9 +31,15 @@ _ENVIRONMENT = {
 def worker_environment(config: ResourcesConfig) -> dict[str, str]:
     """Environment of the processes that train: threads as granted, no accelerator looked for where none is used."""
     threads = str(max(1, int(config.cpus_per_worker)))
-    environment = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false"}
+    environment = {
+        "OMP_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
+        "TOKENIZERS_PARALLELISM": "false",
+        # Tune trains each run in a thread of its own; with an arena each, a process would grow from run to run.
+        "MALLOC_ARENA_MAX": "2",
+    }
     if not config.gpus_per_worker:
-        environment["DS_ACCELERATOR"] = "cpu"
+        environment |= {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
     return environment
 
 
@@ -59,11 +67,18 @@ def connected(study_dir: Path, config: ResourcesConfig) -> Iterator[int]:
         "log_to_driver": False,
         "logging_level": logging.ERROR,
     }
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(runtime_env={"env_vars": _ENVIRONMENT | environment}, **common)
-    else:
-        os.environ.update(environment)  # the private cluster's processes inherit it, which costs no runtime_env
-        ray.init(address="local", include_dashboard=False, **common)
+    address = os.environ.get("RAY_ADDRESS")
+    try:
+        if address:
+            ray.init(runtime_env={"env_vars": _ENVIRONMENT | environment}, **common)
+        else:
+            os.environ.update(environment)  # the private cluster's processes inherit it, which costs no runtime_env
+            ray.init(address="local", include_dashboard=False, **common)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise ResourceError(
+            f"Cannot connect to Ray at {address or 'a private cluster of this machine'}: {error}. RAY_ADDRESS must "
+            "name a running head as host:port (not its dashboard), or be unset for a private cluster."
+        ) from error
     try:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         yield count_slots(nodes, config)

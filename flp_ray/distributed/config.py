@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, Field
 
 
-class ResourcesConfig(BaseModel, extra="forbid", frozen=True):
+class ResourcesConfig(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """What each run gets, how many run at once, and what happens to a run that fails."""
 
     workers: int = Field(default=1, ge=1, description="data-parallel processes of a run")

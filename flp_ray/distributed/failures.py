@@ -30,6 +30,7 @@ def too_many_failed(failed: int, planned: int, config: ResourcesConfig) -> bool:
 
 
 def reason(error: BaseException) -> str:
-    """The error in one line, for the store."""
+    """The error in one line, for the store; an error that Ray carried over is named by its cause."""
+    error = getattr(error, "cause", None) or error
     text = " ".join(f"{type(error).__name__}: {error}".split())
     return text if len(text) <= REASON_CHARACTERS else text[: REASON_CHARACTERS - 1] + "…"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from shutil import rmtree
 from typing import Any, Protocol
 
-import ray
 import ray.tune
 from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig, Tuner
 from ray.tune.stopper import Stopper
@@ -19,6 +19,7 @@ from flp_ray.distributed.failures import REASON_CHARACTERS, too_many_failed
 from flp_ray.distributed.resources import trial_resources
 from flp_ray.distributed.store_actor import RemoteWriter
 from flp_ray.distributed.trial import run_trial
+from flp_ray.errors import FlpRayError, IncompleteError
 
 
 class Watcher(Protocol):
@@ -67,8 +68,10 @@ def train_runs(
     """
     for name in ("ray.tune", "ray.air"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # every failure is told by the watcher and in the store
-    longest_first = sorted(specs, key=lambda s: (-s.flops, s.run_id))
     experiment = context.study_dir / "tune"
+    for leftover in (experiment, context.study_dir / "train"):
+        rmtree(leftover, ignore_errors=True)  # of calls that were killed
+    longest_first = sorted(specs, key=lambda s: (-s.flops, s.run_id))
     follower = _Follower(watcher, on_finished, planned=len(specs), context=context)
     trainable = ray.tune.with_resources(
         ray.tune.with_parameters(run_trial, context=context), trial_resources(context.resources)
@@ -91,7 +94,14 @@ def train_runs(
             verbose=0,
         ),
     ).fit()
-    rmtree(experiment / context.session, ignore_errors=True)  # Tune's result files are no record; the store is
+    rmtree(experiment, ignore_errors=True)  # Tune's result files are no record; the store is
+    if follower.gives_up:
+        run_id, last = list(follower.failures.items())[-1]
+        raise IncompleteError(
+            f"{len(follower.failures)} of {len(specs)} runs failed on every attempt, more than "
+            f"resources.max_failed_fraction allows, so the study stopped; the last, {run_id}: {last}. What is measured "
+            "is stored. Remove the cause and give the same command again."
+        )
     return follower.failures
 
 
@@ -144,8 +154,10 @@ class _Follower(Callback):  # type: ignore[misc]
         self._fail(run_id, reason)
 
     def _lose(self, run_id: str, reason: str) -> None:
-        actor = RemoteWriter.find(self._context.study_dir).actor
-        ray.get(actor.lose_attempt.remote(run_id, reason, session=self._context.session))
+        with suppress(FlpRayError):  # a full disk must not end the other runs; the watcher tells the reason
+            RemoteWriter.find(self._context.study_dir).ask(
+                "lose_attempt", run_id, reason, session=self._context.session
+            )
 
     def _fail(self, run_id: str, reason: str) -> None:
         self.failures[run_id] = reason

@@ -9,9 +9,11 @@ from typing import Any
 
 import pyarrow as pa
 import ray
+from ray.exceptions import ActorDiedError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from flp_ray.distributed.context import namespace
+from flp_ray.errors import FlpRayError, StorageError
 from flp_ray.store import TableWriter, attempt_row, read_table, recorded_checkpoints
 
 STORE_NAME = "store"
@@ -36,15 +38,10 @@ class StoreActor:
         """Token counts of the run's checkpoints that are stored."""
         return recorded_checkpoints(self._study_dir, run_id)
 
-    def begin_attempt(self, run_id: str, *, session: str, node: str) -> int:
-        """Records that an attempt of a run starts, and returns its number, from 1."""
-        earlier = read_table(self._study_dir, "attempts", columns=["run_id", "attempt"]).to_pylist()
-        attempt = 1 + max((row["attempt"] for row in earlier if row["run_id"] == run_id), default=0)
-        self._writer.append(
-            "attempts",
-            attempt_row(run_id=run_id, attempt=attempt, event="started", at=time.time(), session=session, node=node),
-        )
-        return attempt
+    def attempts(self, run_id: str) -> int:
+        """How many attempts of a run have been recorded."""
+        rows = read_table(self._study_dir, "attempts", columns=["run_id", "attempt"]).to_pylist()
+        return max((row["attempt"] for row in rows if row["run_id"] == run_id), default=0)
 
     def lose_attempt(self, run_id: str, reason: str, *, session: str) -> None:
         """Records as failed the run's last attempt, if its own process did not live to record an end."""
@@ -86,7 +83,18 @@ class RemoteWriter:
             ConflictError: A different value is stored under one of the keys.
             StorageError: The study folder cannot be written.
         """
-        return int(ray.get(self.actor.append.remote(table, batch)))
+        return int(self.ask("append", table, batch))
+
+    def ask(self, method: str, *arguments: Any, **named: Any) -> Any:
+        """Calls a method of the store actor and waits; its errors arrive as they were raised there."""
+        try:
+            return ray.get(getattr(self.actor, method).remote(*arguments, **named))
+        except RayTaskError as error:
+            if isinstance(error.cause, FlpRayError):
+                raise error.cause from None
+            raise
+        except ActorDiedError as error:
+            raise StorageError(f"The store of the study cannot start or was lost for good: {error}") from error
 
 
 def start_store(study_dir: Path) -> RemoteWriter:
@@ -108,5 +116,6 @@ def start_store(study_dir: Path) -> RemoteWriter:
         )
         .remote(study_dir)
     )
-    ray.get(actor.process_id.remote())  # an unusable folder is reported here, before any run starts
-    return RemoteWriter(actor)
+    writer = RemoteWriter(actor)
+    writer.ask("process_id")  # an unusable folder is reported here, before any run starts
+    return writer

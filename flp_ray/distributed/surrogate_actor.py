@@ -10,6 +10,7 @@ from typing import Any
 import ray
 
 from flp_ray.distributed.context import Question
+from flp_ray.distributed.failures import reason
 from flp_ray.errors import NotEnoughDataError
 from flp_ray.fit import fit_surrogate
 from flp_ray.store import finished_runs, load_records
@@ -73,5 +74,8 @@ class Outlook:
             ready, _ = ray.wait([self._pending], timeout=0)
             if not ready:
                 return
-            self._tell(ray.get(self._pending))
+            try:
+                self._tell(ray.get(self._pending))
+            except Exception as error:  # noqa: BLE001 - an outlook is an adornment; no failure of it may end a study
+                self._tell(f"no outlook: {reason(error)}")
         self._pending = self._actor.refresh.remote()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
-import ray
 import ray.train
 import ray.tune
 from ray.train.torch import TorchConfig, TorchTrainer
@@ -17,10 +18,12 @@ from flp_ray.distributed.context import StudyContext
 from flp_ray.distributed.failures import is_retried, reason
 from flp_ray.distributed.store_actor import RemoteWriter
 from flp_ray.distributed.worker import train_and_measure
+from flp_ray.errors import FlpRayError, RunError, StorageError
 from flp_ray.store import FolderLock, attempt_row
+from flp_ray.train import clear_states
 
-LOCK_WAIT_SECONDS = 60.0
-"""How long a run waits for a dying process of an earlier call to let go of it."""
+LOCK_WAIT_SECONDS = 180.0
+"""How long a run waits for a dying process to let go of it; NFS frees the locks of a lost node after 90 s."""
 
 
 def run_trial(config: dict[str, Any], context: StudyContext) -> None:
@@ -34,25 +37,36 @@ def run_trial(config: dict[str, Any], context: StudyContext) -> None:
     spec = RunSpec.from_dict(config["spec"])
     store = RemoteWriter.find(context.study_dir)
     where: dict[str, Any] = {"session": context.session, "node": socket.gethostname()}
-    attempt = int(ray.get(store.actor.begin_attempt.remote(spec.run_id, **where)))
-    key: dict[str, Any] = {"run_id": spec.run_id, "attempt": attempt}
+    key: dict[str, Any] = {"run_id": spec.run_id, "attempt": 1 + store.ask("attempts", spec.run_id)}
+    store.append("attempts", attempt_row(**key, event="started", at=time.time(), **where))
     try:
-        # A process of a killed call may still be dying; two must never train one run.
-        lock = FolderLock(context.study_dir / "locks" / spec.run_id, wait_seconds=LOCK_WAIT_SECONDS)
-        try:
+        with _alone(spec, context):
             costs = _launch(spec, context)
-        finally:
-            lock.release()
+            busy = costs["train_seconds"] + costs["save_seconds"] + costs["measure_seconds"]
+            costs["start_seconds"] = max(0.0, time.perf_counter() - began - busy)
+            store.append("attempts", attempt_row(**key, event="finished", at=time.time(), **costs, **where))
+            clear_states(context.run_dir(spec.run_id))  # not before: a run is finished once that is stored
     except Exception as error:
-        store.append("attempts", attempt_row(**key, event="failed", at=time.time(), reason=reason(error), **where))
+        with suppress(FlpRayError):  # a full disk cannot take the reason; the driver tells it all the same
+            store.append("attempts", attempt_row(**key, event="failed", at=time.time(), reason=reason(error), **where))
         if is_retried(error):
             raise
         ray.tune.report({"run_id": spec.run_id, "failed": reason(error)})
         return
-    busy = costs["train_seconds"] + costs["save_seconds"] + costs["measure_seconds"]
-    costs["start_seconds"] = max(0.0, time.perf_counter() - began - busy)
-    store.append("attempts", attempt_row(**key, event="finished", at=time.time(), **costs, **where))
     ray.tune.report({"run_id": spec.run_id, "tokens": spec.train_tokens, "finished": True})
+
+
+@contextmanager
+def _alone(spec: RunSpec, context: StudyContext) -> Iterator[None]:
+    """Keeps two processes from training one run; one of a killed call, or on a lost node, may still hold it."""
+    try:
+        lock = FolderLock(context.study_dir / "locks" / spec.run_id, wait_seconds=LOCK_WAIT_SECONDS)
+    except StorageError as error:
+        raise RunError(f"Run {spec.run_id} cannot be had alone: {error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _launch(spec: RunSpec, context: StudyContext) -> dict[str, Any]:

@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import ray
-
 from flp_ray.core.run import RunSpec, stable_hash
 from flp_ray.distributed.context import StudyContext, stream_of
 from flp_ray.distributed.store_actor import RemoteWriter
@@ -41,7 +39,7 @@ def train_and_measure(
         Columns of the run's `attempts` row: seconds by activity, rates, peak memory.
     """
     store = RemoteWriter.find(context.study_dir)
-    recorded: set[int] = ray.get(store.actor.recorded_tokens.remote(spec.run_id)) if rank == 0 else set()
+    recorded: set[int] = store.ask("recorded_tokens", spec.run_id) if rank == 0 else set()
     stream = stream_of(spec, context.text, context.max_epochs)
     measure_seconds = 0.0
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flp_ray.fit.config import FitSettings
+from flp_ray.fit.config import FitSettings, check_settings
 
 if TYPE_CHECKING:
     from flp_ray.fit.fitting import fit_identity, fit_surrogate
     from flp_ray.fit.surrogate import FittedSurrogate
 
-__all__ = ["FitSettings", "FittedSurrogate", "fit_identity", "fit_surrogate"]
+__all__ = ["FitSettings", "FittedSurrogate", "check_settings", "fit_identity", "fit_surrogate"]
 
 
 def __getattr__(name: str) -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from flp_ray.errors import ConfigError
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitSettings:
@@ -25,3 +27,14 @@ class FitSettings:
     seed: int = 0
     overlap: float | None = None
     weights: dict[str, float] | None = None
+
+
+def check_settings(settings: FitSettings) -> None:
+    """Refuses settings out of range.
+
+    Raises:
+        ConfigError: Names the setting.
+    """
+    for name, least in (("members", 2), ("steps", 1)):
+        if getattr(settings, name) < least:
+            raise ConfigError(f"fit.{name} must be at least {least}, received {getattr(settings, name)}.")

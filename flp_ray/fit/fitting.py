@@ -13,7 +13,7 @@ from flp_ray.core.records import Records
 from flp_ray.core.run import stable_hash
 from flp_ray.errors import ConfigError
 from flp_ray.fit.baselines import baseline_lines
-from flp_ray.fit.config import FitSettings
+from flp_ray.fit.config import FitSettings, check_settings
 from flp_ray.fit.interval import Noise, out_of_bag_noise
 from flp_ray.fit.mixture_law import LawDesign, fit_mixture_laws, member_coefficients
 from flp_ray.fit.observations import Observations, observe
@@ -49,7 +49,7 @@ def fit_surrogate(records: Records, settings: FitSettings) -> FittedSurrogate:
 
     Reference: Chen et al. 2024, Eq. 5 and section 4.2.
     """
-    _check(settings)
+    check_settings(settings)
     observations = observe(records)
     weights = _task_weights(settings, observations)
     laws, design = fit_mixture_laws(
@@ -136,12 +136,6 @@ def _noise(
 def _typical(errors: Array) -> float:
     known = errors[errors > 0]
     return float(np.sqrt((known**2).mean())) if known.size else 0.0
-
-
-def _check(settings: FitSettings) -> None:
-    for name, least in (("members", 2), ("steps", 1)):
-        if getattr(settings, name) < least:
-            raise ConfigError(f"fit.{name} must be at least {least}, received {getattr(settings, name)}.")
 
 
 def _task_weights(settings: FitSettings, observations: Observations) -> dict[str, float]:

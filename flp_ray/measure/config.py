@@ -10,7 +10,7 @@ from flp_ray.core.records import DEFAULT_EMERGENCE_MARGIN
 from flp_ray.core.text import ItemKind
 
 
-class TaskConfig(BaseModel, extra="forbid", frozen=True):
+class TaskConfig(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """One benchmark: a built-in, or a task of lm-evaluation-harness by its name there."""
 
     builtin: ItemKind | None = None
@@ -37,7 +37,7 @@ class TaskConfig(BaseModel, extra="forbid", frozen=True):
         return self
 
 
-class MeasureConfig(BaseModel, extra="forbid", frozen=True):
+class MeasureConfig(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """What is measured at each kept checkpoint."""
 
     tasks: dict[str, TaskConfig] = Field(min_length=1)

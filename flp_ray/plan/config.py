@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, Field, model_validator
 
 
-class SizeConfig(BaseModel, extra="forbid", frozen=True):
+class SizeConfig(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """One rung of a ladder: a shape and how it is trained."""
 
     layers: int = Field(gt=0)
@@ -19,12 +19,12 @@ class SizeConfig(BaseModel, extra="forbid", frozen=True):
     learning_rate: float = Field(gt=0)
 
 
-class LadderConfig(BaseModel, extra="forbid", frozen=True):
+class LadderConfig(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """The sizes that are trained: a preset, own shapes, or both (own ones win)."""
 
     preset: Literal["paper", "demo"] | None = None
     shapes: dict[str, SizeConfig] = Field(default={}, description="own shapes by name")
-    sizes: list[str] | None = Field(default=None, description="sizes of the sampling grid; default: all")
+    sizes: list[str] | None = Field(default=None, min_length=1, description="sizes of the sampling grid; default: all")
 
     @model_validator(mode="after")
     def _something(self) -> Self:
@@ -33,14 +33,14 @@ class LadderConfig(BaseModel, extra="forbid", frozen=True):
         return self
 
 
-class ExtraRuns(BaseModel, extra="forbid", frozen=True):
+class ExtraRuns(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """Runs of one size at chosen mixtures."""
 
     size: str
     mixtures: list[dict[str, float]] = Field(min_length=1)
 
 
-class GridConfig(BaseModel, extra="forbid", frozen=True):
+class GridConfig(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """The mixtures that every size is trained at: ratios of all sources but one, or whole mixtures."""
 
     ratios: dict[str, list[float]] = Field(
@@ -58,7 +58,7 @@ class GridConfig(BaseModel, extra="forbid", frozen=True):
         return self
 
 
-class BudgetConfig(BaseModel, extra="forbid", frozen=True):
+class BudgetConfig(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """Limits that a plan must keep; none by default."""
 
     flops: float | None = Field(default=None, gt=0)

@@ -87,23 +87,28 @@ def _epochs(specs: Sequence[RunSpec], source: str, available: int | None) -> flo
     return wanted / available
 
 
-def check_budget(total: Cost, budget: BudgetConfig) -> None:
+def check_budget(total: Cost, to_do: Cost, budget: BudgetConfig) -> None:
     """Refuses a plan that costs more than was stated.
+
+    Args:
+        total: The whole study, validation included; its FLOPs are limited.
+        to_do: What is not trained yet; its device hours and disk are limited, since what is done is paid for.
+        budget: The limits.
 
     Raises:
         BudgetError: FLOPs, device hours or disk are over the budget; says by how much.
     """
     for what, value, allowed in (
         ("FLOPs", total.flops, budget.flops),
-        ("device hours", total.device_hours, budget.device_hours),
-        ("bytes of disk", total.disk_bytes, budget.disk_bytes),
+        ("device hours", to_do.device_hours, budget.device_hours),
+        ("bytes of disk", to_do.disk_bytes, budget.disk_bytes),
     ):
         if allowed is not None and value is not None and value > allowed:
             raise BudgetError(
                 f"The plan needs {value:.4g} {what}, the budget allows {allowed:.4g} "
                 f"({value / allowed:.2f} times). Take fewer ratios or sizes, or raise the budget."
             )
-    if budget.device_hours is not None and total.device_hours is None:
+    if budget.device_hours is not None and to_do.device_hours is None:
         raise BudgetError(
             "The budget limits device hours, but no rate is known to reckon them with. "
             "State resources.flops_per_s_per_device."

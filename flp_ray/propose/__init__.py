@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from flp_ray.propose.lattice import search_lattice
+
 if TYPE_CHECKING:
     from flp_ray.propose.search import propose, skipped_objectives
 
-__all__ = ["propose", "skipped_objectives"]
+__all__ = ["propose", "search_lattice", "skipped_objectives"]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from flp_ray.core.run import stable_hash
 from flp_ray.core.surrogate import Surrogate, SurrogatePrediction
 from flp_ray.errors import ConfigError, NotEnoughDataError
 from flp_ray.propose.config import SearchConfig
-from flp_ray.propose.lattice import Lattice, Units
+from flp_ray.propose.lattice import Lattice, Units, search_lattice
 from flp_ray.propose.simplex import Bounds, to_cube, to_mixture
 
 MEAN = "mean"
@@ -60,12 +59,12 @@ def propose(
         known: Mixtures of the grid; tried first, beside the corners.
 
     Raises:
-        ConfigError: An objective is unknown, the bounds are infeasible, or the sampler is not installed.
+        ConfigError: An objective is unknown, the bounds are infeasible.
         NotEnoughDataError: None of the objectives can be predicted.
     """
     skipped = skipped_objectives(surrogate, config)
     wanted = [o for o in dict.fromkeys(config.objectives) if o not in skipped]
-    lattice = Lattice.of(Bounds.of(sources, config.min_ratios, config.max_ratios), config.ratio_step)
+    lattice = search_lattice(config, sources)
     if not wanted:
         reasons = " ".join(f"{name}: {reason}" for name, reason in skipped.items())
         raise NotEnoughDataError(f"No mixture can be proposed: no objective can be predicted. {reasons}")
@@ -131,7 +130,18 @@ def _backend(storage: Path | None) -> BaseStorage:
     if storage is None:
         return InMemoryStorage()
     storage.parent.mkdir(parents=True, exist_ok=True)
+    _cut_torn_line(storage)
     return JournalStorage(JournalFileBackend(str(storage)))
+
+
+def _cut_torn_line(journal: Path) -> None:
+    """Removes an unfinished last line, which a process that died while writing leaves and Optuna cannot read past."""
+    if not journal.exists() or (size := journal.stat().st_size) == 0:
+        return
+    with journal.open("rb+") as file:
+        content = file.read()
+        if not content.endswith(b"\n"):
+            file.truncate(content.rfind(b"\n", 0, size) + 1)
 
 
 def _search(
@@ -229,10 +239,6 @@ def _objective(predicted: SurrogatePrediction, objective: str) -> Prediction:
 def _sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
     if name == "gp":
         return optuna.samplers.GPSampler(seed=seed, n_startup_trials=10, deterministic_objective=True)
-    if name == "cmaes":
-        if importlib.util.find_spec("cmaes") is None:
-            raise ConfigError("search.sampler cmaes needs the package cmaes: pip install cmaes, or choose tpe.")
-        return optuna.samplers.CmaEsSampler(seed=seed, n_startup_trials=10)
     if name == "random":
         return optuna.samplers.RandomSampler(seed=seed)
     return optuna.samplers.TPESampler(seed=seed, n_startup_trials=10, multivariate=True, constant_liar=True)

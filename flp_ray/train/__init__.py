@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from flp_ray.train.loop import train
     from flp_ray.train.model import build_model
+    from flp_ray.train.state import clear_states
 
 from flp_ray.train.progress import Progress, TrainingCheckpoint, TrainingSummary
 
-__all__ = ["Progress", "TrainingCheckpoint", "TrainingSummary", "build_model", "train"]
+__all__ = ["Progress", "TrainingCheckpoint", "TrainingSummary", "build_model", "clear_states", "train"]
 
 
 def __getattr__(name: str) -> Any:
@@ -23,6 +24,10 @@ def __getattr__(name: str) -> Any:
         from flp_ray.train.model import build_model
 
         return build_model
+    if name == "clear_states":
+        from flp_ray.train.state import clear_states
+
+        return clear_states
     if name == "train":
         from flp_ray.train.loop import train
 

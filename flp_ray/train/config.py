@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from flp_ray.core.run import Recipe
 
 
-class TrainingConfig(BaseModel, extra="forbid", frozen=True):
+class TrainingConfig(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """How every run is optimised; batch and learning rate belong to the sizes of the ladder."""
 
     weight_decay: float = Field(default=0.1, ge=0)

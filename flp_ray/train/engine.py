@@ -20,8 +20,11 @@ from flp_ray.errors import RunError
 
 
 def training_device() -> torch.device:
-    """The device that this process trains on: its own GPU where there is one, otherwise the CPU."""
-    if not torch.cuda.is_available():
+    """The device that this process trains on: its own GPU where it has one, otherwise the CPU.
+
+    DS_ACCELERATOR=cpu, which DeepSpeed obeys, keeps it on the CPU of a machine with GPUs.
+    """
+    if os.environ.get("DS_ACCELERATOR") == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     return torch.device("cuda", local_rank % torch.cuda.device_count())

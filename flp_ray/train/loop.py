@@ -25,7 +25,7 @@ from flp_ray.train.memory import keep_freed_memory, memory_errors, peak_rss_byte
 from flp_ray.train.model import build_model
 from flp_ray.train.position import Clock, Position
 from flp_ray.train.progress import Progress, TrainingCheckpoint, TrainingSummary
-from flp_ray.train.state import clear_states, latest_state, load_state, save_state
+from flp_ray.train.state import latest_state, load_state, save_state
 
 OnCheckpoint = Callable[[TrainingCheckpoint, torch.nn.Module], None]
 OnProgress = Callable[[Progress], None]
@@ -56,7 +56,8 @@ def train(
     Where it, rounded to two decimals, is below all before, and at the end, `on_checkpoint` is called (on rank
     0); only once that has returned is the state saved, so a kill at any moment repeats a measurement rather
     than losing one. A training continued from a saved state gives bit for bit the same losses and weights on
-    the same device, thread count and world. When it has ended, the saved states are removed.
+    the same device, thread count and world. The saved states stay; the caller
+    removes them (`clear_states`) once it has recorded that the run is finished.
 
     Args:
         spec: The run.
@@ -150,8 +151,6 @@ class _Training:
                     on_progress(self._progress())
         if keep == "last":
             self._keep_model()
-        if self.rank == 0:
-            clear_states(self.folder)
         return self._summary()
 
     def _step(self) -> None:

@@ -58,7 +58,8 @@ def save_state(engine: Any, folder: Path, *, run_id: str, step: int, client_stat
             # DeepSpeed puts a conversion script beside its files; it is not part of the state.
             (draft / "zero_to_fp32.py").unlink(missing_ok=True)
             files = {str(f.relative_to(draft)): f.stat().st_size for f in sorted(draft.rglob("*")) if f.is_file()}
-            complete = {"run_id": run_id, "step": step, "files": files}
+            world = torch.distributed.get_world_size()
+            complete = {"run_id": run_id, "world": world, "step": step, "files": files}
             (draft / _COMPLETE).write_text(json.dumps(complete))
             shutil.rmtree(final, ignore_errors=True)
             draft.rename(final)
@@ -74,7 +75,8 @@ def save_state(engine: Any, folder: Path, *, run_id: str, step: int, client_stat
 def latest_state(folder: Path, run_id: str) -> Path | None:
     """The newest complete state of a run in its folder, or None where there is none.
 
-    The pointer is tried first; where it is missing or names a broken state, the newest complete one is taken.
+    The pointer is tried first; where it is missing or names a broken state, the newest complete one is taken. A state
+    of another number of processes does not count: its shards fit no other, so the run starts anew.
     """
     states = sorted(folder.glob("step-*"), reverse=True)
     with contextlib.suppress(OSError):
@@ -114,7 +116,8 @@ def _is_complete(state: Path, run_id: str) -> bool:
         sizes = {name: (state / name).stat().st_size for name in complete["files"]}
     except (OSError, ValueError, KeyError):
         return False
-    return bool(complete["run_id"] == run_id and sizes == complete["files"])
+    mine = (complete["run_id"], complete.get("world")) == (run_id, torch.distributed.get_world_size())
+    return bool(mine and sizes == complete["files"])
 
 
 def _need_room(folder: Path, engine: Any) -> None:

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections import defaultdict
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from flp_ray.config import load_config
 from flp_ray.store import load_specs, read_table
+from flp_ray.study import make_plan
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGE = "train the grid"
@@ -53,7 +53,7 @@ def _grid(study_dir: Path) -> tuple[dict[str, Any], list[dict[str, Any]]] | None
 def _figures(study_dir: Path, stage: dict[str, Any], runs: list[dict[str, Any]]) -> dict[str, float]:
     training = sum(row["train_seconds"] for row in runs)
     measuring = sum(row["measure_seconds"] for row in runs)
-    slots = _most_at_once(runs)
+    slots = make_plan(load_config(ROOT / "jobs" / "demo.yaml"), study_dir).slots
     ideal = (training + measuring) / slots
     for what, seconds in _rest(stage, runs, slots).items():
         print(
@@ -65,18 +65,6 @@ def _figures(study_dir: Path, stage: dict[str, Any], runs: list[dict[str, Any]])
         "peak_trial_bytes": max(row["peak_bytes"] for row in runs),
         "peak_driver_bytes": max(row["peak_bytes"] or 0 for row in read_table(study_dir, "stages").to_pylist()),
     }
-
-
-def _most_at_once(runs: list[dict[str, Any]]) -> int:
-    changes: defaultdict[datetime, int] = defaultdict(int)
-    for row in runs:
-        changes[row["started"]] += 1
-        changes[row["at"]] -= 1
-    now = most = 0
-    for at in sorted(changes):
-        now += changes[at]
-        most = max(most, now)
-    return most
 
 
 def _rest(stage: dict[str, Any], runs: list[dict[str, Any]], slots: int) -> dict[str, float]:

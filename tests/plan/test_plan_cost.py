@@ -55,14 +55,14 @@ def test_unknown_rates_leave_the_time_unknown():
     total = bill(specs, rate=None)
     assert (total.device_hours, total.wall_hours) == (None, None)
     with pytest.raises(BudgetError, match="no rate is known"):
-        check_budget(total, BudgetConfig(device_hours=1))
+        check_budget(total, total, BudgetConfig(device_hours=1))
 
 
 def test_a_budget_is_refused_by_name_and_number():
     total = bill(factory().sampling(GridConfig(ratios={"code": [0]})))
-    check_budget(total, BudgetConfig(flops=total.flops))
+    check_budget(total, total, BudgetConfig(flops=total.flops))
     with pytest.raises(BudgetError, match=r"2\.00 times"):
-        check_budget(total, BudgetConfig(flops=total.flops / 2))
+        check_budget(total, total, BudgetConfig(flops=total.flops / 2))
 
 
 def test_runs_are_distinct_and_extra_runs_join_them():

@@ -187,10 +187,12 @@ def test_flat_surfaces_end():
     assert sum(made.mixture.ratios) == pytest.approx(1)
 
 
-def test_cmaes_without_its_package_is_refused(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match="pip install cmaes"):
-        search(Bowl(TWO), ["x", "y"], sampler="cmaes")
+def test_a_line_that_a_dying_process_left_unfinished_is_cut(tmp_path):
+    journal = tmp_path / "optuna.journal"
+    first = search(Bowl(TWO), ["x", "y"], storage=journal)
+    with journal.open("a") as file:
+        file.write('{"op_code": 4, "wor')
+    assert search(Bowl(TWO), ["x", "y"], storage=journal) == first
 
 
 def test_the_stage_loads_optuna_at_first_use():

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 
 from flp_ray.errors import DivergedError, RunError, StorageError
+from flp_ray.train import clear_states, train
 from flp_ray.train import state as state_module
-from flp_ray.train import train
 from flp_ray.train.engine import learning_rate_factor
 from flp_ray.train.model import build_model
 
@@ -58,6 +58,7 @@ def test_checkpoints_follow_the_schedule_and_the_filter(make_spec, make_text, tm
     assert [p.step for p in progress] == list(spec.checkpoint_steps())
     assert summary.train_loss == recorder.seen[-1].train_loss < math.log(64)
     assert summary.tokens_per_s > 0 and summary.peak_rss_bytes > 2**26 and summary.peak_device_bytes is None
+    clear_states(tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -303,6 +304,7 @@ def test_kept_model_loads_with_transformers(make_spec, make_text, tmp_path):
 
     spec, recorder = make_spec(), Recorder()
     train(spec, make_text(spec), tmp_path / "run", on_checkpoint=recorder, keep="last")
+    clear_states(tmp_path / "run")
     assert [p.name for p in (tmp_path / "run").iterdir()] == ["model"]
     model = LlamaForCausalLM.from_pretrained(tmp_path / "run" / "model")
     assert same_weights(model.state_dict(), recorder.weights[-1])
