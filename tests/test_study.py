@@ -118,7 +118,7 @@ def test_killed_at_random_moments_the_records_are_those_of_an_undisturbed_study(
     for _ in range(3):
         driver = start(study_dir)
         with pytest.raises(subprocess.TimeoutExpired):
-            driver.wait(timeout=moments.uniform(0.05, 0.45) * duration)
+            driver.wait(timeout=moments.uniform(0.05, 0.35) * duration)
         driver.kill()
         assert driver.wait() == -signal.SIGKILL
     finish(study_dir)

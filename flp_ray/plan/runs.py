@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flp_ray.core.mixture import Mixture
-from flp_ray.core.run import Purpose, Recipe, RunSpec
+from flp_ray.core.run import Purpose, Recipe, RunSpec, stable_hash
 from flp_ray.plan.config import ExtraRuns, GridConfig
 from flp_ray.plan.grid import full_mixture, grid_mixtures
 from flp_ray.plan.ladder import Rung, require_size
@@ -24,7 +24,7 @@ class RunFactory:
         sequence_length: Tokens per training sequence.
         recipe: Optimiser settings and checkpoint schedule.
         text_id: Identity of the text settings.
-        seed: Seed of the sampling runs.
+        seed: The study's seed; every run draws its own from it.
     """
 
     rungs: dict[str, Rung]
@@ -43,12 +43,15 @@ class RunFactory:
             size: A size of the ladder.
             mixture: A mixture over the study's sources.
             purpose: What its records may be used for.
-            seed: Seed of initialisation and order; the study's own by default.
+            seed: Draws the run's own seed; the study's by default.
 
         Raises:
             ConfigError: The size is not on the ladder.
         """
         rung = require_size(self.rungs, size, "a run")
+        # Every run has a seed of its own. With one seed for all, the runs would share their luck, the laws would fit
+        # too well, and an interval would not hold the scatter that a training with another seed meets.
+        drawn = int(stable_hash([self.seed if seed is None else seed, size, mixture.as_dict()]), 16) % 2**31
         return RunSpec(
             purpose=purpose,
             size=size,
@@ -59,7 +62,7 @@ class RunFactory:
             train_tokens=rung.train_tokens,
             batch_sequences=rung.batch_sequences,
             learning_rate=rung.learning_rate,
-            seed=self.seed if seed is None else seed,
+            seed=drawn,
             recipe=self.recipe,
             text_id=self.text_id,
         )

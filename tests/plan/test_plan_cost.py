@@ -77,6 +77,15 @@ def test_runs_are_distinct_and_extra_runs_join_them():
     assert factory().targets(grid)[0].purpose == "target"
 
 
+def test_every_run_has_a_seed_of_its_own_and_keeps_it_when_the_grid_grows():
+    small = factory().sampling(GridConfig(ratios={"code": [0, 0.5]}))
+    large = factory().sampling(GridConfig(ratios={"code": [0, 0.25, 0.5]}))
+    assert len({s.seed for s in large}) == len(large) == 9
+    assert {s.run_id for s in small} < {s.run_id for s in large}
+    again = factory().run("64x4", small[0].mixture, "validation", seed=1)
+    assert again.seed != factory().run("64x4", small[0].mixture, "sampling").seed
+
+
 def test_a_size_that_is_not_there_names_the_nearest():
     with pytest.raises(ConfigError, match="Did you mean 64x4"):
         ladder(LadderConfig(preset="demo", sizes=["64x5"]))
