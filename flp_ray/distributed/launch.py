@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from shutil import rmtree
+from shutil import disk_usage, rmtree
 from typing import Any, Protocol
 
 import ray.tune
@@ -19,7 +19,10 @@ from flp_ray.distributed.failures import REASON_CHARACTERS, too_many_failed
 from flp_ray.distributed.resources import trial_resources
 from flp_ray.distributed.store_actor import RemoteWriter
 from flp_ray.distributed.trial import run_trial
-from flp_ray.errors import FlpRayError, IncompleteError
+from flp_ray.errors import FlpRayError, IncompleteError, StorageError
+
+FULL_BYTES = 2**22
+"""With less free than this a disk counts as full."""
 
 
 class Watcher(Protocol):
@@ -71,8 +74,31 @@ def train_runs(
     experiment = context.study_dir / "tune"
     for leftover in (experiment, context.study_dir / "train"):
         rmtree(leftover, ignore_errors=True)  # of calls that were killed
-    longest_first = sorted(specs, key=lambda s: (-s.flops, s.run_id))
     follower = _Follower(watcher, on_finished, planned=len(specs), context=context)
+    try:
+        _tune(specs, context, slots=slots, follower=follower)
+    except Exception as error:
+        # Tune keeps files of its own there, and falls over them when the disk is full.
+        free = disk_usage(context.study_dir).free
+        if free > FULL_BYTES:
+            raise
+        raise StorageError(
+            f"The disk of {context.study_dir} is full ({free} bytes are free), so the runs stopped. What is stored "
+            "stays as it is; free space and give the same command again."
+        ) from error
+    rmtree(experiment, ignore_errors=True)  # Tune's result files are no record; the store is
+    if follower.gives_up:
+        run_id, last = list(follower.failures.items())[-1]
+        raise IncompleteError(
+            f"{len(follower.failures)} of {len(specs)} runs failed on every attempt, more than "
+            f"resources.max_failed_fraction allows, so the study stopped; the last, {run_id}: {last}. What is measured "
+            "is stored. Remove the cause and give the same command again."
+        )
+    return follower.failures
+
+
+def _tune(specs: Sequence[RunSpec], context: StudyContext, *, slots: int, follower: _Follower) -> None:
+    longest_first = sorted(specs, key=lambda s: (-s.flops, s.run_id))
     trainable = ray.tune.with_resources(
         ray.tune.with_parameters(run_trial, context=context), trial_resources(context.resources)
     )
@@ -87,22 +113,13 @@ def train_runs(
         ),
         run_config=RunConfig(
             name=context.session,
-            storage_path=str(experiment),
+            storage_path=str(context.study_dir / "tune"),
             failure_config=FailureConfig(max_failures=context.resources.retries),
             callbacks=[follower],
             stop=follower.stopper,
             verbose=0,
         ),
     ).fit()
-    rmtree(experiment, ignore_errors=True)  # Tune's result files are no record; the store is
-    if follower.gives_up:
-        run_id, last = list(follower.failures.items())[-1]
-        raise IncompleteError(
-            f"{len(follower.failures)} of {len(specs)} runs failed on every attempt, more than "
-            f"resources.max_failed_fraction allows, so the study stopped; the last, {run_id}: {last}. What is measured "
-            "is stored. Remove the cause and give the same command again."
-        )
-    return follower.failures
 
 
 def _run_id(trial: Any) -> str:
