@@ -12,11 +12,13 @@ import json
 import os
 import re
 from pathlib import Path
-from urllib.parse import unquote
+from typing import Any
+from urllib.parse import unquote, urlparse
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError, TableNotFoundError
+from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
 from flp_ray.errors import StorageError
 from flp_ray.store.tables import SCHEMA_VERSION, form_of, tables_folder
@@ -84,6 +86,16 @@ def open_table(folder: str | Path, name: str) -> DeltaTable | None:
     if emptied:  # delta-rs reads it as a commit without rows
         raise damaged(path, f"its last commit {last_commit.name} is empty")
     return table
+
+
+def dataset_of(table: DeltaTable) -> Any:
+    """The table as a pyarrow dataset on Arrow's own file system.
+
+    deltalake's default is a file system written in Python. Arrow's reading threads call it, and one that still does
+    when the interpreter ends aborts the process.
+    """
+    root = Path(unquote(urlparse(table.table_uri).path))
+    return table.to_pyarrow_dataset(filesystem=SubTreeFileSystem(str(root), LocalFileSystem()))
 
 
 def damaged(path: Path, reason: str) -> StorageError:

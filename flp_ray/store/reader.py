@@ -17,7 +17,7 @@ from flp_ray.core.prediction import Comparison, Proposal
 from flp_ray.core.records import Measurement, Records, Run, Task
 from flp_ray.core.run import Purpose, RunSpec
 from flp_ray.errors import StorageError
-from flp_ray.store.delta import STORAGE_FAILURES, cause_in_words, damaged, open_table
+from flp_ray.store.delta import STORAGE_FAILURES, cause_in_words, damaged, dataset_of, open_table
 from flp_ray.store.rows import proposal_from_dict
 from flp_ray.store.states import RunState, states_of
 from flp_ray.store.tables import form_of, tables_folder
@@ -49,7 +49,7 @@ def read_table(
     if table is None:
         return narrowed.empty_table()
     try:
-        return table.to_pyarrow_dataset().to_table(columns=wanted, filter=filter).cast(narrowed)
+        return dataset_of(table).to_table(columns=wanted, filter=filter).cast(narrowed)
     except STORAGE_FAILURES as error:
         raise damaged(tables_folder(folder) / name, cause_in_words(error)) from error
 

@@ -20,6 +20,7 @@ from flp_ray.store.delta import (
     compact,
     create_table,
     damaged,
+    dataset_of,
     not_written,
     open_table,
 )
@@ -147,6 +148,6 @@ class _OpenTable:
 
     def _read(self, columns: list[str] | None, condition: pc.Expression | None = None) -> pa.Table:
         try:
-            return self.table.to_pyarrow_dataset().to_table(columns=columns, filter=condition)
+            return dataset_of(self.table).to_table(columns=columns, filter=condition)
         except STORAGE_FAILURES as error:
             raise damaged(self.path, cause_in_words(error)) from error

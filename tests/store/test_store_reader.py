@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -203,3 +205,13 @@ def test_runs_of_another_version_are_refused_with_words(tmp_path: Path) -> None:
         writer.append("runs", rows)
     with pytest.raises(StorageError, match=f"Run {SPEC.run_id} .*another version of flp_ray.*momentum"):
         load_specs(tmp_path)
+
+
+def test_reading_leaves_nothing_that_aborts_the_interpreter_at_its_end(tmp_path: Path) -> None:
+    with TableWriter(tmp_path) as writer:
+        for seed in range(8):  # a file each
+            writer.append("runs", run_rows([replace(SPEC, seed=seed)]))
+    code = f"from flp_ray.store import read_table; assert read_table({str(tmp_path)!r}, 'runs').num_rows == 8"
+    # With deltalake's own file system one in five died at exit (SIGABRT).
+    readers = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(16)]
+    assert [reader.wait() for reader in readers] == [0] * 16

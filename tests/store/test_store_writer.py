@@ -258,7 +258,7 @@ def test_a_cut_off_data_file(written: Path) -> None:
 
 def test_a_missing_data_file(written: Path) -> None:
     next((written / "tables" / TABLE).glob("*.parquet")).unlink()
-    refused(written, f"{TABLE} cannot be read: .*not found")
+    refused(written, f"{TABLE} cannot be read: .*parquet.*No such file")
 
 
 @pytest.mark.parametrize("text", ["{garbage", "", "\0" * 40], ids=["garbage", "empty", "zeros"])
