@@ -8,20 +8,22 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
 from flp_ray.config import StudyConfig, describe_runs
 from flp_ray.core.prediction import Proposal
 from flp_ray.errors import NotEnoughDataError, StorageError
-from flp_ray.fit import FittedSurrogate
 from flp_ray.pipeline import REPORT, fit_stage, propose_stage, report_content, stored_fit, validate_stage
 from flp_ray.plan import check_budget
 from flp_ray.report import ReportContent, print_laws, print_plan, print_proposals, print_status, write_report
 from flp_ray.session import Session
 from flp_ray.store import export_records, load_proposals, load_specs, proposal_rows, run_states
 from flp_ray.study import make_plan
+
+if TYPE_CHECKING:
+    from flp_ray.fit import FittedSurrogate
 
 _NEW = {"state": "planned", "attempts": 0, "reason": None}
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -25,10 +25,9 @@ from flp_ray.data import load_text, prepare_text
 from flp_ray.distributed.context import Question, stream_of
 from flp_ray.doctor import versions
 from flp_ray.errors import NotEnoughDataError
-from flp_ray.fit import FitSettings, FittedSurrogate, fit_identity, fit_surrogate
+from flp_ray.fit import FitSettings
 from flp_ray.measure import check_tasks, task_records
 from flp_ray.plan import check_budget
-from flp_ray.propose import propose
 from flp_ray.report import ReportContent, RunRow, TextSummary, print_plan, print_summary, write_report
 from flp_ray.session import Session, check_disk
 from flp_ray.store import (
@@ -48,6 +47,9 @@ from flp_ray.store import (
 )
 from flp_ray.study import StudyPlan, check_unchanged, make_plan, pin, pinned_text
 from flp_ray.validate import compare
+
+if TYPE_CHECKING:
+    from flp_ray.fit import FittedSurrogate
 
 PART_DONE = 3
 REPORT = "report.html"
@@ -150,6 +152,8 @@ def _fit_settings(config: StudyConfig) -> FitSettings:
 
 def fit_stage(plan: StudyPlan, study_dir: Path) -> FittedSurrogate:
     """The laws fitted to the finished sampling runs; a fit that is stored already is not made again."""
+    from flp_ray.fit import FittedSurrogate, fit_identity, fit_surrogate  # scipy, which a plan does without
+
     records = _records(plan, study_dir, plan.sampling)
     if not records.runs:
         raise NotEnoughDataError(f"No sampling run is finished in {study_dir}. Train them first: flp-ray run STUDY.")
@@ -181,6 +185,8 @@ def propose_stage(
         study_dir: The study's folder.
         journal: Keep the search in the study's Optuna journal, and go on with what it holds; for one writer at a time.
     """
+    from flp_ray.propose import propose  # Optuna, likewise
+
     proposals = propose(
         surrogate,
         sources=plan.config.sources,
