@@ -14,6 +14,8 @@ import psutil
 import pytest
 import yaml
 
+from flp_ray.store import run_states
+
 pytestmark = [pytest.mark.ray, pytest.mark.deepspeed, pytest.mark.slow, pytest.mark.timeout(1500)]
 
 ROOT = Path(__file__).parent.parent
@@ -132,7 +134,10 @@ def test_a_killed_trial_store_and_surrogate_lose_nothing(undisturbed, tmp_path):
     for title in ("ray::ImplicitFunc", "ray::StoreActor", "ray::SurrogateActor"):
         victims = wait_for(driver, title)
         assert victims, f"no process {title}"
-        time.sleep(moments.uniform(1, 3))
+        if title == "ray::ImplicitFunc":  # every slot must have recorded that its run began
+            while sum(state.attempts for state in run_states(study_dir)) < len(victims) and driver.poll() is None:
+                time.sleep(0.1)
+        time.sleep(moments.uniform(0, 2))
         victims[0].kill()
     assert driver.wait() == 0, (tmp_path / "workers-killed.log").read_text()[-4000:]
     assert max(attempts_of(study_dir).values()) == 2
