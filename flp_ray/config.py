@@ -1,4 +1,4 @@
-"""The study file: composes the stages' own settings; load, check, dump, identity."""
+"""The study file: composes the stages' own settings; load, check, dump."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
-from flp_ray.core.run import RunSpec, stable_hash
+from flp_ray.core.run import RunSpec
 from flp_ray.core.text import ItemSet
 from flp_ray.data.config import TextConfig
 from flp_ray.distributed.config import ResourcesConfig
@@ -50,11 +50,6 @@ class StudyConfig(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
         """Names of all sources, in the order of the file."""
         return tuple(self.text.sources)
 
-    @property
-    def fingerprint(self) -> str:
-        """Hash of every setting but the storage place and the resources."""
-        return stable_hash(self.model_dump(mode="json", exclude={"storage", "resources", "budget"}))
-
     def study_dir(self, override: Path | None = None) -> Path:
         """The study's folder, absolute; a relative place starts at $FLP_RAY_STORAGE or the working directory."""
         return (Path(os.environ.get("FLP_RAY_STORAGE", "")) / (override or Path(self.storage, self.study))).absolute()
@@ -68,7 +63,12 @@ class StudyConfig(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
         )
 
     def task_weights(self) -> dict[str, float]:
-        """Weight of each task in the mean."""
+        """Weight of each task in the mean, for the fit, the comparison and the report alike.
+
+        `fit.weights` replaces the weights of the tasks; a task that it does not name weighs 1.
+        """
+        if self.fit.weights:
+            return dict(self.fit.weights)
         return {name: task.weight for name, task in self.measure.tasks.items()}
 
     def dump(self) -> str:
@@ -191,7 +191,7 @@ def _check_names(config: StudyConfig) -> None:
             f"validation.seeds contains the study's own seed {config.seed}; a validation run needs another seed, "
             f"or it repeats a run of the grid. Take e.g. [{config.seed + 1}]."
         )
-    if sum((config.fit.weights or config.task_weights()).values()) <= 0:
+    if sum(config.task_weights().values()) <= 0:
         raise ConfigError("measure.tasks: at least one task needs a weight above 0.")
 
 

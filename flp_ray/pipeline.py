@@ -147,7 +147,7 @@ def _prepare(session: Session) -> PreparedText:
 
 
 def _fit_settings(config: StudyConfig) -> FitSettings:
-    return replace(config.fit, weights=config.fit.weights or config.task_weights(), seed=config.seed)
+    return replace(config.fit, weights=config.task_weights(), seed=config.seed)
 
 
 def fit_stage(plan: StudyPlan, study_dir: Path) -> FittedSurrogate:
