@@ -4,6 +4,7 @@
     writer.append("measurements", measurement_rows(measured))
     records = load_records(folder)                any process, at any time
     export_records(folder, out, form="csv")       the form that read_records reads back
+    records = read_finished(folder)               a study, an export, or the two files of Olmix
 
 Tables are Delta Lake tables under `folder/tables`; `flp_ray.store.tables` lists their columns and keys.
 """
@@ -11,6 +12,7 @@ Tables are Delta Lake tables under `folder/tables`; `flp_ray.store.tables` lists
 from __future__ import annotations
 
 from flp_ray.store.export import ExportForm, export_records
+from flp_ray.store.finished import MIN_SAMPLING_RUNS, read_finished
 from flp_ray.store.importing import read_records
 from flp_ray.store.lock import FolderLock
 from flp_ray.store.reader import (
@@ -39,10 +41,12 @@ from flp_ray.store.rows import (
     task_rows,
 )
 from flp_ray.store.states import RunState
+from flp_ray.store.swarm import read_swarm
 from flp_ray.store.tables import SCHEMA_VERSION, TABLES, AttemptEvent, TableForm
 from flp_ray.store.writer import TableWriter
 
 __all__ = [
+    "MIN_SAMPLING_RUNS",
     "SCHEMA_VERSION",
     "TABLES",
     "AttemptEvent",
@@ -66,7 +70,9 @@ __all__ = [
     "load_tasks",
     "measurement_rows",
     "proposal_rows",
+    "read_finished",
     "read_records",
+    "read_swarm",
     "read_table",
     "recorded_checkpoints",
     "run_rows",

@@ -1,22 +1,17 @@
 """Finished runs from a folder of CSV or Parquet files: the form that `flp_ray.store.export` writes.
 
-Every fault is reported with the file, the row and the column. In CSV files rows are counted as lines of the
-file, the header being line 1; in Parquet files the first row is row 1.
+Every fault is reported with the file, the row and the column (`flp_ray.store.sheet`).
 """
 
 from __future__ import annotations
 
-import csv
-import re
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+import math
+from dataclasses import fields
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import Any, get_args
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.parquet as pq
 
 from flp_ray.core.mixture import Mixture
 from flp_ray.core.records import DEFAULT_EMERGENCE_MARGIN, Measurement, MeasurementKind, Records, Run, Task
@@ -24,6 +19,7 @@ from flp_ray.core.run import Purpose
 from flp_ray.errors import ConfigError, RecordsError
 from flp_ray.store.export import RATIO_PREFIX
 from flp_ray.store.reader import measurements_of
+from flp_ray.store.sheet import Sheet, read_sheet
 
 _REQUIRED: dict[str, dict[str, pa.DataType]] = {
     "runs": {"run_id": pa.string(), "purpose": pa.string(), "params": pa.int64(), "train_tokens": pa.int64()},
@@ -56,7 +52,8 @@ def read_records(folder: str | Path) -> Records:
 
     Raises:
         RecordsError: A file or a column is missing; a value is missing, of the wrong type or out of range;
-            a row comes twice; ratios do not sum to 1; a measurement's run is not in `runs`.
+            a row comes twice; ratios do not sum to 1, or some sampling runs have ratios and others none;
+            a measurement's run is not in `runs`.
     """
     folder = Path(folder)
     runs, measurements = _read(folder, "runs"), _read(folder, "measurements")
@@ -76,52 +73,26 @@ def read_records(folder: str | Path) -> Records:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Sheet:
-    """A table with the file that it came from."""
-
-    path: Path
-    rows: pa.Table
-
-    def fail(self, position: int, column: str, why: str) -> NoReturn:
-        """Raises the error for the row at a position (0 is the first)."""
-        raise RecordsError(f"{self.path}, {self.place(position)}, column {column}: {why}")
-
-    def place(self, position: int) -> str:
-        """A row for a message."""
-        return f"line {position + 2}" if self.path.suffix == ".csv" else f"row {position + 1}"
-
-    def require(self, column: str, holds: Callable[[pa.ChunkedArray], pa.ChunkedArray], rule: str) -> None:
-        """Fails at the first value for which a condition does not hold; missing values are passed over."""
-        values = self.rows[column]
-        position = pc.index(pc.fill_null(holds(values), True), False).as_py()
-        if position >= 0:
-            self.fail(position, column, f"received {values[position].as_py()!r}; {rule}.")
-
-
-def _read(folder: Path, name: str) -> _Sheet | None:
+def _read(folder: Path, name: str) -> Sheet | None:
     found = [path for path in (folder / f"{name}.csv", folder / f"{name}.parquet") if path.exists()]
     if not found:
         return None
     if len(found) == 2:
         raise RecordsError(f"The folder {folder} has both {name}.csv and {name}.parquet; leave one of them.")
     path = found[0]
-    try:
-        rows = _read_csv(path, name) if path.suffix == ".csv" else pq.read_table(path)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise RecordsError(f"{path} cannot be read: {error}.") from error
-    missing = [column for column in _REQUIRED[name] if column not in rows.schema.names]
+    sheet = read_sheet(path, partial(_types, name))
+    columns = sheet.rows.schema.names
+    missing = [column for column in _REQUIRED[name] if column not in columns]
     if missing:
         raise RecordsError(
             f"{path} has no column {', '.join(missing)}; it needs {', '.join(_REQUIRED[name])} "
-            f"and has {', '.join(rows.schema.names)}."
+            f"and has {', '.join(columns)}."
         )
-    sheet = _Sheet(path, _typed(path, rows, name))
     for column in _REQUIRED[name]:
-        sheet.require(column, pc.is_valid, "every row needs a value, and what was not measured has no row")
+        sheet.require_all(column)
     for field in sheet.rows.schema:
         if pa.types.is_floating(field.type) and field.name in _types(name, sheet.rows.schema.names):
-            sheet.require(field.name, pc.is_finite, "only finite numbers count, and a missing one is left empty")
+            sheet.require(field.name, math.isfinite, "only finite numbers count, and a missing one is left empty")
     _check_unique(sheet, _KEYS[name])
     return sheet
 
@@ -132,43 +103,12 @@ def _types(name: str, columns: list[str]) -> dict[str, pa.DataType]:
     return {column: known[column] for column in columns if column in known}
 
 
-def _read_csv(path: Path, name: str) -> pa.Table:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        header = next(csv.reader(file), [])
-    twice = {column for column in header if header.count(column) > 1}
-    if twice:
-        raise RecordsError(f"{path}, line 1: the column {sorted(twice)[0]} comes twice.")
-    try:
-        return pyarrow.csv.read_csv(
-            path,
-            read_options=pyarrow.csv.ReadOptions(use_threads=False),  # with threads an error does not name its line
-            parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
-            convert_options=pyarrow.csv.ConvertOptions(
-                column_types=_types(name, header), null_values=[""], strings_can_be_null=True
-            ),
-        )
-    except pa.ArrowInvalid as error:
-        fault = re.search(r"In CSV column #(\d+): Row #(\d+): (?:CSV conversion error to [^:]*: )?(.*)", str(error))
-        if fault is None:
-            raise
-        raise RecordsError(f"{path}, line {fault[2]}, column {header[int(fault[1])]}: {fault[3]}.") from error
-
-
-def _typed(path: Path, rows: pa.Table, name: str) -> pa.Table:
-    for column, kind in _types(name, rows.schema.names).items():
-        try:
-            position = rows.schema.get_field_index(column)
-            rows = rows.set_column(position, column, rows[column].cast(kind))
-        except pa.ArrowException as error:
-            raise RecordsError(
-                f"{path}, column {column}: needs {kind}, received {rows[column].type} ({error})."
-            ) from error
-    return rows
-
-
-def _check_unique(sheet: _Sheet, key: tuple[str, ...]) -> None:
+def _check_unique(sheet: Sheet, key: tuple[str, ...]) -> None:
+    columns = [sheet.rows[column].to_pylist() for column in key]
+    if len(set(zip(*columns, strict=True))) == sheet.rows.num_rows:
+        return
     seen: dict[tuple[Any, ...], int] = {}
-    for position, values in enumerate(zip(*(sheet.rows[column].to_pylist() for column in key), strict=True)):
+    for position, values in enumerate(zip(*columns, strict=True)):
         first = seen.setdefault(values, position)
         if first != position:
             shown = ", ".join(f"{column}={value}" for column, value in zip(key, values, strict=True))
@@ -176,69 +116,78 @@ def _check_unique(sheet: _Sheet, key: tuple[str, ...]) -> None:
             sheet.fail(position, key[-1], again)
 
 
-def _check_runs(runs: _Sheet) -> None:
-    runs.require("purpose", _one_of(get_args(Purpose)), f"allowed: {', '.join(get_args(Purpose))}")
+def _check_runs(runs: Sheet) -> None:
+    purposes = get_args(Purpose)
+    runs.require("purpose", purposes.__contains__, f"allowed: {', '.join(purposes)}")
     for column in ("params", "train_tokens", "non_embedding_params"):
         if column in runs.rows.schema.names:
             runs.require(column, _above_zero, "must be above 0")
 
 
-def _check_measurements(measurements: _Sheet, runs: _Sheet) -> None:
+def _check_measurements(measurements: Sheet, runs: Sheet) -> None:
     kinds = get_args(MeasurementKind)
-    measurements.require("kind", _one_of(kinds), f"allowed: {', '.join(kinds)}")
-    known = runs.rows["run_id"].combine_chunks()
-    measurements.require("run_id", lambda ids: pc.is_in(ids, value_set=known), f"no such run in {runs.path.name}")
+    measurements.require("kind", kinds.__contains__, f"allowed: {', '.join(kinds)}")
+    known = frozenset(runs.rows["run_id"].to_pylist())
+    measurements.require("run_id", known.__contains__, f"no such run in {runs.path.name}")
     measurements.require("tokens", _above_zero, "must be above 0")
     measurements.require("flops", _above_zero, "must be above 0")
-    score = pc.equal(measurements.rows["kind"], "performance")
-    measurements.require(
-        "value",
-        lambda values: pc.or_(pc.invert(score), _share(values)),
-        "performance is 0 to 1 (divide percent by 100)",
-    )
-    measurements.require("value", _not_negative, "losses and bits per byte are not negative")
+    pairs = zip(measurements.rows["kind"].to_pylist(), measurements.rows["value"].to_pylist(), strict=True)
+    for position, (kind, value) in enumerate(pairs):
+        if kind == "performance" and not _share(value):
+            why = f"received {value!r}; performance is 0 to 1 (divide percent by 100)."
+            measurements.fail(position, "value", why)
+        if kind != "performance" and not _above_zero(value):
+            measurements.fail(position, "value", f"received {value!r}; losses and bits per byte are above 0.")
     for column in ("stderr", "items"):
         if column in measurements.rows.schema.names:
             measurements.require(column, _not_negative, "must not be negative")
 
 
-def _check_tasks(tasks: _Sheet) -> None:
+def _check_tasks(tasks: Sheet) -> None:
     for column in ("random_performance", "emergence_margin"):
         if column in tasks.rows.schema.names:
             tasks.require(column, _share, "must be 0 to 1")
 
 
-def _one_of(values: tuple[str, ...]) -> Callable[[pa.ChunkedArray], pa.ChunkedArray]:
-    return lambda column: pc.is_in(column, value_set=pa.array(values))
+def _above_zero(value: float) -> bool:
+    return value > 0
 
 
-def _above_zero(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pc.greater(values, 0)
+def _not_negative(value: float) -> bool:
+    return value >= 0
 
 
-def _not_negative(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pc.greater_equal(values, 0)
+def _share(value: float) -> bool:
+    return 0 <= value <= 1
 
 
-def _share(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pc.and_(pc.greater_equal(values, 0), pc.less_equal(values, 1))
-
-
-def _runs(sheet: _Sheet) -> tuple[Run, ...]:
+def _runs(sheet: Sheet) -> tuple[Run, ...]:
     ratios = [name for name in sheet.rows.schema.names if name.startswith(RATIO_PREFIX)]
-    carried = [f.name for f in fields(Run) if f.name in sheet.rows.schema.names]
+    plain = [f.name for f in fields(Run) if f.name in sheet.rows.schema.names and f.name != "mixture"]
     runs = []
-    for position, row in enumerate(sheet.rows.to_pylist()):
+    for position, row in enumerate(sheet.rows.select([*plain, *ratios]).to_pylist()):
         given = {name.removeprefix(RATIO_PREFIX): row[name] for name in ratios if row[name] is not None}
         try:
             mixture = Mixture.of(given) if given else None
         except ConfigError as error:
             sheet.fail(position, f"{RATIO_PREFIX}*", str(error))
-        runs.append(Run(**{name: row[name] for name in carried}, mixture=mixture))
+        runs.append(Run(**{name: row[name] for name in plain}, mixture=mixture))
+    _check_all_or_none(sheet, runs)
     return tuple(runs)
 
 
-def _tasks(sheet: _Sheet) -> tuple[Task, ...]:
+def _check_all_or_none(sheet: Sheet, runs: list[Run]) -> None:
+    mixed = [run.mixture is not None for run in runs if run.purpose == "sampling"]
+    if any(mixed) and not all(mixed):
+        without = next(i for i, run in enumerate(runs) if run.purpose == "sampling" and run.mixture is None)
+        sheet.fail(
+            without,
+            f"{RATIO_PREFIX}*",
+            f"sampling run {runs[without].run_id} has no ratios, others have; give them to all sampling runs or none.",
+        )
+
+
+def _tasks(sheet: Sheet) -> tuple[Task, ...]:
     return tuple(
         Task(
             task=row["task"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -95,9 +95,17 @@ def load_tasks(folder: str | Path) -> tuple[Task, ...]:
 
 def measurements_of(rows: pa.Table) -> list[Measurement]:
     """Rows of `measurements` as values; columns that are absent are None."""
-    names = rows.schema.names
-    columns = [column.to_pylist() for column in rows.columns]
-    return [Measurement(**dict(zip(names, values, strict=True))) for values in zip(*columns, strict=True)]
+    absent = [None] * rows.num_rows
+    columns = [
+        rows[column.name].to_pylist() if column.name in rows.schema.names else absent for column in fields(Measurement)
+    ]
+    return [
+        # In the order of the fields; written out, since this is where the time goes with 100,000 rows.
+        Measurement(
+            run_id=run_id, tokens=tokens, flops=flops, kind=kind, name=name, value=value, stderr=stderr, items=items
+        )
+        for run_id, tokens, flops, kind, name, value, stderr, items in zip(*columns, strict=True)
+    ]
 
 
 def load_specs(folder: str | Path) -> tuple[RunSpec, ...]:

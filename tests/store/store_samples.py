@@ -71,7 +71,7 @@ def measurements(draw: st.DrawFn, run_ids: st.SearchStrategy[str]) -> Measuremen
         flops=draw(st.floats(1, 1e300)),
         kind=kind,
         name=draw(names),
-        value=draw(share if kind == "performance" else st.floats(0, 1e300)),
+        value=draw(share if kind == "performance" else st.floats(0, 1e300, exclude_min=True)),
         stderr=draw(st.none() | st.floats(0, 1e300)),
         items=draw(st.none() | st.integers(0, 2**62)),
     )
