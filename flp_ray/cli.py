@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from flp_ray.errors import FlpRayError, StorageError
+from flp_ray.errors import ConfigError, FlpRayError, StorageError
 
 INTERRUPTED = 130
 
@@ -25,6 +25,9 @@ UNUSABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, 
 
 FILE_WIDTH = 120
 """Columns of tables that go to a file or a pipe."""
+
+
+RECORDS = "a folder of finished runs: the import form, a study's folder, or Olmix's two CSVs"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -46,14 +49,42 @@ def parser() -> argparse.ArgumentParser:
     command("plan", "Show runs, tokens, FLOPs, time and disk; start nothing.", as_json=True)
     command("run", "Plan, train, measure, fit, propose, validate and report; go on where an earlier call stopped.")
     command("status", "Show how far a study is.", as_json=True)
-    command("fit", "Fit the laws to the study's records.", as_json=True)
+    fit = command("fit", "Fit the laws to a study's records, or to a folder of finished runs.", as_json=True)
+    _records_options(fit)
+    fit.add_argument("--out", type=Path, metavar="FILE", help="keep the fit of finished runs in this file (JSON)")
+    predict = command("predict", "Predict a training from finished runs.", study=False, as_json=True)
+    predict.add_argument("records", type=Path, metavar="RECORDS", help=f"{RECORDS}, or a fit that `fit --out` kept")
+    predict.add_argument("--params", type=float, required=True, metavar="N", help="all parameters of the model")
+    predict.add_argument("--tokens", type=float, required=True, metavar="D", help="its training tokens")
+    predict.add_argument("--ratio", action="append", default=[], metavar="SOURCE=R", help="mixing ratio, 0 to 1")
+    _records_options(predict, many=False)
+    backtest = command("backtest", "Predict runs that the fit has not seen, and compare.", study=False, as_json=True)
+    backtest.add_argument("records", type=Path, metavar="RECORDS", help=RECORDS)
+    _records_options(backtest)
+    backtest.add_argument("--out", type=Path, metavar="DIR", help="write an HTML report and its figures there")
     command("propose", "Search the fitted surrogate for the mixtures worth training.", as_json=True)
+    power = command("power", "Estimate on planted worlds how well the design finds the best mixture.", as_json=True)
+    power.add_argument("--draws", type=int, default=20, metavar="N", help="planted worlds to draw (default: 20)")
     command("report", "Write the HTML report from what is recorded.", as_json=True)
     export = command("export", "Write the study's records as CSV or Parquet tables.", as_json=True)
     export.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write into")
     export.add_argument("--format", choices=("csv", "parquet"), default="csv", help="form of the tables (default: csv)")
     command("doctor", "Check this machine: packages, cores, memory, disk, Ray.", study=False, as_json=True)
     return top
+
+
+def _records_options(sub: argparse.ArgumentParser, *, many: bool = True) -> None:
+    names = "fp gpt4 flops llama3 flp flp-m m1 m2 m3 m4 average domain-linear floor floor-bpb ... auto"
+    if many:
+        sub.add_argument("--method", action="append", metavar="M", help=f"may be given again; {names}")
+    else:
+        sub.add_argument("--method", default="auto", metavar="M", help=f"default: auto; {names}")
+    sub.add_argument("--domains", type=_names, metavar="A,B", help="validation domains; default: all")
+    sub.add_argument("--tasks", type=_names, metavar="A,B", help="tasks; default: all")
+
+
+def _names(text: str) -> list[str]:
+    return [name for part in text.split(",") if (name := part.strip())]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -79,7 +110,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"flp-ray: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("flp-ray: interrupted; everything measured is saved. Give the same command to go on.", file=sys.stderr)
+        kept = "everything measured is saved. Give the same command to go on."
+        if given.command in ("power", "predict", "backtest"):
+            kept = f"{given.command} keeps nothing, so there is nothing to go on from."
+        print(f"flp-ray: interrupted; {kept}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -110,6 +144,13 @@ def _dispatch(given: argparse.Namespace) -> int:
             print_findings(findings, console)
         return 0 if all(f.ok for f in findings) else 1
 
+    if given.command in ("predict", "backtest") or (given.command == "fit" and given.study.is_dir()):
+        return _finished_runs(given, console, as_json)
+    if given.command == "fit" and any((given.method, given.domains, given.tasks, given.out)):
+        raise ConfigError(
+            f"--method, --domains, --tasks and --out are for folders of finished runs; {given.study} is no folder. "
+            f"Give the study's folder, or leave them out."
+        )
     from flp_ray.config import load_config
 
     config = load_config(given.study)
@@ -123,6 +164,8 @@ def _dispatch(given: argparse.Namespace) -> int:
     shown = None if as_json else console
     if given.command == "export":
         answer = commands.export_study(study_dir, given.out, given.format, shown)
+    elif given.command == "power":
+        answer = commands.power_study(config, study_dir, given.draws, shown)
     else:
         step = {
             "plan": commands.plan_study,
@@ -132,6 +175,24 @@ def _dispatch(given: argparse.Namespace) -> int:
             "report": commands.report_study,
         }[given.command]
         answer = step(config, study_dir, shown)
+    if as_json:
+        _print_json(answer)
+    return 0
+
+
+def _finished_runs(given: argparse.Namespace, console: Any, as_json: bool) -> int:
+    from flp_ray import finished
+
+    shown = None if as_json else console
+    chosen = (given.domains, given.tasks)
+    if given.command == "predict":
+        answer = finished.predict_finished(
+            given.records, given.params, given.tokens, given.ratio, given.method, *chosen, shown
+        )
+    elif given.command == "backtest":
+        answer = finished.backtest_finished(given.records, given.method, *chosen, given.out, shown)
+    else:
+        answer = finished.fit_finished(given.study, given.method, *chosen, given.out, shown)
     if as_json:
         _print_json(answer)
     return 0

@@ -101,6 +101,20 @@ def propose_mixtures(config: StudyConfig, study_dir: Path, console: Console | No
     return {"fit_id": surrogate.fit_id, "proposals": [_proposal_json(p) for p in proposals]}
 
 
+def power_study(config: StudyConfig, study_dir: Path, draws: int, console: Console | None) -> dict[str, Any]:
+    """How well the study's design would find the best mixture, on planted worlds; trains and stores nothing.
+
+    Raises:
+        ConfigError: `draws` is below 1, or the study mixes nothing.
+    """
+    from flp_ray.power import measure_power, power_json, print_power, progress
+
+    powers = measure_power(make_plan(config, study_dir), draws, progress(draws, console) if console else None)
+    if console:
+        print_power(powers, console)
+    return power_json(config.study, powers)
+
+
 def report_study(config: StudyConfig, study_dir: Path, console: Console | None) -> dict[str, Any]:
     """Writes the report from what is recorded, at any time.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -20,9 +20,10 @@ from flp_ray.fit.observations import Observations, observe
 from flp_ray.fit.performance_law import PerformanceLaw, emergence, fit_performance, out_of_bag
 from flp_ray.fit.resample import resample_runs
 from flp_ray.fit.sensitivity import overlap_sensitivity
+from flp_ray.fit.size_effect import size_shifts
 from flp_ray.fit.surrogate import FittedSurrogate
 
-METHOD = "flp-m 1"
+METHOD = "flp-m 2"
 """Part of every fit's identity; to be raised when the same records would give other numbers."""
 
 FEWEST_RESIDUALS = 3
@@ -63,6 +64,7 @@ def fit_surrogate(records: Records, settings: FitSettings) -> FittedSurrogate:
     rows = design.rows(observations.ratios, observations.flops)
     counts = resample_runs(rows, members=settings.members, seed=settings.seed)
     coefficients = member_coefficients(design, observations.ratios, observations.flops, observations.losses, counts)
+    coefficients += size_shifts(rows, observations.flops, observations.losses, counts, seed=settings.seed)
     tasks, not_emerged = emergence(observations)
     performance_law = fit_performance(observations, tasks, counts, seed=settings.seed, steps=settings.steps)
     shares = np.array([weights[t] for t in performance_law.tasks])
@@ -113,29 +115,28 @@ def _noise(
         actual[judged, column] = observations.performance[judged, task]
         errors[:, column] = np.nan_to_num(observations.stderr[:, task])
     of_score = tuple(
-        out_of_bag_noise(scores[:, :, t], actual[:, t], unseen[:, :, t], logs=False, floor=_typical(errors[:, t]))
+        out_of_bag_noise(scores[:, :, t], actual[:, t], unseen[:, :, t], logs=False, errors=errors[:, t])
         for t in range(len(tasks))
     )
     if not shares.any():
-        return of_loss, of_score, Noise(spread=0.0, residuals=0, relative_error=None)
+        return of_loss, of_score, Noise(spread=0.0, residuals=0, relative_error=None, evaluation=0.0, rest=0.0)
     used = shares > 0
-    floor = float(np.sqrt(((shares * [_typical(e) for e in errors.T]) ** 2).sum()))
     mean = out_of_bag_noise(
         scores @ shares,
         actual[:, used] @ shares[used],  # NaN, and so not judged, where one of the tasks has not emerged
         np.asarray(unseen[:, :, used].all(axis=2)),
         logs=False,
-        floor=floor,
+        errors=np.sqrt((errors**2) @ shares**2),
     )
+    # What evaluating the mean adds follows from its tasks' scores; the mean's own p (1 - p) says nothing.
+    mean = replace(mean, evaluation=0.0)
     if mean.residuals < FEWEST_RESIDUALS:
-        together = float(np.sqrt(sum((w * n.spread) ** 2 for w, n in zip(shares, of_score, strict=True))))
-        mean = Noise(spread=max(floor, together), residuals=mean.residuals, relative_error=mean.relative_error)
+        spread, rest = (
+            float(np.sqrt(sum((w * getattr(n, part)) ** 2 for w, n in zip(shares, of_score, strict=True))))
+            for part in ("spread", "rest")
+        )
+        mean = replace(mean, spread=spread, rest=rest)
     return of_loss, of_score, mean
-
-
-def _typical(errors: Array) -> float:
-    known = errors[errors > 0]
-    return float(np.sqrt((known**2).mean())) if known.size else 0.0
 
 
 def _task_weights(settings: FitSettings, observations: Observations) -> dict[str, float]:

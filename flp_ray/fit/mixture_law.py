@@ -187,12 +187,25 @@ def member_coefficients(design: LawDesign, ratios: Array, flops: Array, losses: 
     Returns:
         Coefficients of the scaled columns, (M, D, K + 2).
     """
-    rows = design.rows(ratios, flops)
-    fitted = np.empty((len(counts), losses.shape[1], rows.shape[1]))
-    for known, which in _by_pattern(np.isfinite(losses)):
+    return member_solutions(design.rows(ratios, flops), np.log(losses), counts)
+
+
+def member_solutions(rows: Array, logs: Array, counts: Array) -> Array:
+    """Linear least squares of every column on resamples of the runs, the smallest solution where it is open.
+
+    Args:
+        rows: A design with scaled columns, (R, q).
+        logs: Values, NaN where missing, (R, D).
+        counts: How often each member drew each run, (M, R).
+
+    Returns:
+        Coefficients, (M, D, q).
+    """
+    fitted = np.empty((len(counts), logs.shape[1], rows.shape[1]))
+    for known, which in _by_pattern(np.isfinite(logs)):
         root = np.sqrt(counts[:, known])[:, :, None]
         inverse = np.linalg.pinv(root * rows[known], rcond=RANK_TOLERANCE)
-        fitted[:, which] = (inverse @ (root * np.log(losses[np.ix_(known, which)]))).transpose(0, 2, 1)
+        fitted[:, which] = (inverse @ (root * logs[np.ix_(known, which)])).transpose(0, 2, 1)
     return fitted
 
 

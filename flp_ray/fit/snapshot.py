@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flp_ray.core.surrogate import FitLine
+from flp_ray.fit.gaussian_process import GaussianProcess
 from flp_ray.fit.interval import Noise
 from flp_ray.fit.mixture_law import LawDesign, MixtureLaw
 from flp_ray.fit.network import Networks
@@ -76,7 +77,22 @@ def surrogate_from_dict(value: dict[str, Any]) -> FittedSurrogate:
     )
 
 
-_PERFORMANCE_ARRAYS = ("input_mean", "input_spread", "score_mean", "score_spread", "error", "fit_error")
+def gaussian_process_to_dict(process: GaussianProcess) -> dict[str, Any]:
+    """All of the process but its factor, which follows from the rest, as a JSON value."""
+    arrays = {n: _to_list(getattr(process, n)) for n in _PROCESS_ARRAYS}
+    return {"signal": process.signal, "noise": process.noise, "mean": process.mean, **arrays}
+
+
+def gaussian_process_from_dict(value: dict[str, Any]) -> GaussianProcess:
+    """Reads what `gaussian_process_to_dict` wrote."""
+    arrays = {n: _from_list(value[n]) for n in _PROCESS_ARRAYS}
+    weights = arrays.pop("weights")
+    process = GaussianProcess.of(signal=value["signal"], noise=value["noise"], **arrays)
+    return replace(process, mean=value["mean"], weights=weights)
+
+
+_PERFORMANCE_ARRAYS = ("input_mean", "input_spread", "score_mean", "score_spread", "line", "error", "fit_error")
+_PROCESS_ARRAYS = ("inputs", "targets", "length_scales", "noise_factors", "weights")
 _NETWORK_ARRAYS = ("hidden", "output_weight", "output_bias")
 
 

@@ -208,12 +208,17 @@ class FittedSurrogate:
         half = np.stack([n.half(logs[:, :, d]) for d, n in enumerate(self.loss_noise)], axis=-1)
         mean = losses.mean(axis=0)
         loss = np.stack([mean, mean * np.exp(-half), mean * np.exp(half)])
-        halves = [n.half(scores[:, :, t]) for t, n in enumerate(self.score_noise)]
-        performance = _ends(scores.mean(axis=0), np.array(halves).reshape(len(halves), len(ratios)).T)
+        expected = scores.mean(axis=0)
+        evaluated = np.zeros(expected.shape)
+        for t, noise in enumerate(self.score_noise):
+            evaluated[:, t] = noise.evaluated(expected[:, t])
+        halves = [n.half(scores[:, :, t], evaluated[:, t]) for t, n in enumerate(self.score_noise)]
+        performance = _ends(expected, np.array(halves).reshape(len(halves), len(ratios)).T)
         if not self.weights.any():
             return loss, performance, np.full((3, len(ratios)), np.nan)
         objectives = scores @ self.weights
-        return loss, performance, _ends(objectives.mean(axis=0), self.objective_noise.half(objectives))
+        half = self.objective_noise.half(objectives, evaluated @ self.weights**2)
+        return loss, performance, _ends(objectives.mean(axis=0), half)
 
     def _extrapolated(self, ratios: Array, flops: float) -> Array:
         low, high = self.flops_range

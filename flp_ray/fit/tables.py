@@ -64,7 +64,7 @@ def _performance_lines(surrogate: FittedSurrogate) -> list[FitLine]:
                 stage="performance",
                 method="flp-m",
                 name=task,
-                formula=f"P = mean of {len(law.error)} networks of {HIDDEN_UNITS} units",
+                formula=f"P = line + network of {HIDDEN_UNITS} units, mean of {len(law.error)}",
                 parameters={"members": float(len(law.error)), "explained": explained, "noise": noise.spread},
                 observations=law.observations[task],
                 fit_error=float(law.fit_error[t]),
