@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -189,7 +190,8 @@ def _save(predictor: Predictor, path: Path) -> None:
         partial.write_text(json.dumps(predictor_to_json(predictor), allow_nan=True), encoding="utf-8")
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise StorageError(
             f"The fit could not be written to {path}: {error.strerror}. Give another path, or free space."
         ) from error

@@ -8,11 +8,13 @@ Modules, in the order of the flow:
     numbers               numbers as text
     series, laws          records and surrogate -> the points and lines of the figures
     answer, evidence      the question and its answer in words; how sure, how known
-    chart, svg            one panel as inline SVG that follows the page's theme
+    chart, axes, svg      one panel as inline SVG that follows the page's theme
     view, ratio, figures  panels and captions, section by section
     tables                rows of text
     page                  the HTML file
     console               the summary for the terminal
+    predictions           fits of finished runs and single predictions for the terminal
+    backtest_*, drawing, dotplot  predictions beside measured targets: page, figures for papers, terminal
     plan_view, live, status_view  the plan before the start, the runs while they go, how far they are
 """
 
@@ -24,10 +26,13 @@ from typing import TYPE_CHECKING, Any
 from flp_ray.report.content import ReportContent, RunRow, TextSummary
 
 if TYPE_CHECKING:
+    from flp_ray.report.backtest_console import print_backtest
+    from flp_ray.report.backtest_page import write_backtest
     from flp_ray.report.console import print_laws, print_proposals, print_summary
     from flp_ray.report.live import RunTable
     from flp_ray.report.page import write_report
     from flp_ray.report.plan_view import print_plan
+    from flp_ray.report.predictions import print_fit, print_prediction
     from flp_ray.report.status_view import print_status
 
 __all__ = [
@@ -35,22 +40,30 @@ __all__ = [
     "RunRow",
     "RunTable",
     "TextSummary",
+    "print_backtest",
+    "print_fit",
     "print_laws",
     "print_plan",
+    "print_prediction",
     "print_proposals",
     "print_status",
     "print_summary",
+    "write_backtest",
     "write_report",
 ]
 
 # Late, because the page pulls jinja2 and matplotlib and the console views pull rich.
 _HOME = {
     "RunTable": "live",
+    "print_backtest": "backtest_console",
+    "print_fit": "predictions",
     "print_laws": "console",
     "print_plan": "plan_view",
+    "print_prediction": "predictions",
     "print_proposals": "console",
     "print_status": "status_view",
     "print_summary": "console",
+    "write_backtest": "backtest_page",
     "write_report": "page",
 }
 

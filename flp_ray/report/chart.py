@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from flp_ray.core.run import Purpose
-from flp_ray.report.numbers import power
+from flp_ray.report.axes import flops_axis, percent_axis, plain_axis, plain_log_axis, styled
 from flp_ray.report.series import Curve, Point
 from flp_ray.report.svg import colour, inline, settings, shade
 
@@ -31,7 +31,9 @@ class Panel:
 
 
 @contextmanager
-def panel(name: str, label: str, x_label: str, y_label: str, size: tuple[int, int]) -> Iterator[Panel]:
+def panel(
+    name: str, label: str, x_label: str, y_label: str, size: tuple[int, int], *, left: int = 42
+) -> Iterator[Panel]:
     """Axes in the page's style.
 
     Args:
@@ -40,6 +42,7 @@ def panel(name: str, label: str, x_label: str, y_label: str, size: tuple[int, in
         x_label: Quantity and unit.
         y_label: Quantity and unit.
         size: Width and height in pixels.
+        left: Pixels for the vertical axis' numbers and label.
     """
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -51,19 +54,10 @@ def panel(name: str, label: str, x_label: str, y_label: str, size: tuple[int, in
         FigureCanvasSVG(figure)
         # Wide panels shrink on a phone and their text is enlarged there, which takes room.
         pad = 4 if width < 400 else 10
-        left, bottom, right, top = 42 + pad, 36 + pad, 12, 10
+        left, bottom, right, top = left + pad, 36 + pad, 12, 10
         box = (left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height)
         axes = figure.add_axes(box)
-        axes.set_xlabel(x_label, color=colour("muted"), fontsize=11, labelpad=pad)
-        axes.set_ylabel(y_label, color=colour("muted"), fontsize=11, labelpad=pad)
-        for side, spine in axes.spines.items():
-            spine.set_visible(side == "bottom")
-            spine.set_color(colour("muted"))
-            spine.set_linewidth(0.8)
-        axes.tick_params(colors=colour("muted"), labelsize=10.5, length=3, width=0.8, which="both")
-        axes.tick_params(axis="y", length=0, which="both")
-        axes.grid(axis="y", color=colour("rule"), linewidth=0.8)
-        axes.set_axisbelow(True)
+        styled(axes, x_label, y_label, pad, colour)
         drawn = Panel(axes)
         yield drawn
         drawn.svg = inline(figure, name=name, label=label)
@@ -98,7 +92,7 @@ def ratio_chart(
             axes.axvline(proposed, color=colour("validation"), linewidth=1, linestyle=(0, (2, 3)), gid="proposed")
         _measured(axes, points)
         for axis in (axes.xaxis, axes.yaxis):
-            _percent_axis(axis, ticks=max(6, size[0] // 60))
+            percent_axis(axis, ticks=max(6, size[0] // 60))
         axes.margins(x=0.04, y=0.08)
     return drawn.svg
 
@@ -132,8 +126,8 @@ def law_chart(
                     edgecolors=edge, linewidths=0.9, zorder=3, gid=f"points-{purpose}",
                 )  # fmt: skip
         values = [p.y for p in points] + [v for c in curves for v in c.mean]
-        _flops_axis(axes, [p.x for p in points] + [v for c in curves for v in c.x])
-        _plain_log_axis(axes, values)
+        flops_axis(axes, [p.x for p in points] + [v for c in curves for v in c.x])
+        plain_log_axis(axes, values)
     return drawn.svg
 
 
@@ -167,9 +161,9 @@ def parity_chart(name: str, label: str, points: Sequence[Point], *, unit: str) -
         axes.set_ylim(low - pad, high + pad)
         for axis in (axes.xaxis, axes.yaxis):
             if unit == "%":
-                _percent_axis(axis)
+                percent_axis(axis)
             else:
-                _plain_axis(axis)
+                plain_axis(axis)
     return drawn.svg
 
 
@@ -199,8 +193,8 @@ def loss_score_chart(
                 markeredgewidth=0.6 if emerged else 0.9,
                 gid="emerged" if emerged else "flat",
             )  # fmt: skip
-        _percent_axis(axes.yaxis, ticks=6)
-        _plain_axis(axes.xaxis)
+        percent_axis(axes.yaxis, ticks=6)
+        plain_axis(axes.xaxis)
         axes.margins(x=0.04, y=0.08)
     return drawn.svg
 
@@ -239,48 +233,3 @@ def _dots(axes: Any, points: Sequence[Point]) -> None:
                 gid=f"points-{purpose}" + ("" if on_slice else "-off"),
                 zorder=4 if purpose == "validation" else 3,
             )  # fmt: skip
-
-
-def _percent_axis(axis: Any, ticks: int = 5) -> None:
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
-
-    axis.set_major_locator(MaxNLocator(ticks, steps=[1, 2, 2.5, 5, 10]))
-    axis.set_major_formatter(FuncFormatter(lambda v, _: f"{round(100 * v, 4):g}".replace("-", "−")))
-
-
-def _plain_axis(axis: Any) -> None:
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
-
-    axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
-    axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.4g}".replace("-", "−")))
-
-
-def _flops_axis(axes: Any, values: Sequence[float]) -> None:
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-
-    if not values:
-        return
-    low, high = min(values) / 1.15, max(values) * 1.15
-    decades = math.log10(high / low)
-    steps = (1,) if decades > 2 else (1, 3) if decades > 1.2 else (1, 2, 5)
-    exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    ticks = [m * 10.0**e for e in exponents for m in steps if low <= m * 10.0**e <= high]
-    if len(ticks) > 6:
-        ticks = ticks[:: -(-len(ticks) // 6)]
-    axes.set_xlim(low, high)
-    axes.xaxis.set_major_locator(FixedLocator(ticks))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: power(v, 1).replace("\u202f", "").removeprefix("1×")))
-
-
-def _plain_log_axis(axes: Any, values: Sequence[float]) -> None:
-    from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
-
-    if not values:
-        return
-    low, high = min(values) / 1.03, max(values) * 1.03
-    ticks = [t for t in MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high) if low <= t <= high]
-    axes.set_ylim(low, high)
-    axes.yaxis.set_major_locator(FixedLocator(ticks))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.4g}"))

@@ -28,13 +28,13 @@ def print_summary(content: ReportContent, console: Console, report_path: Path) -
     print_laws(content, console)
     print_proposals(content, console)
     _comparisons(content, console)
-    _line(console, "")
-    _line(console, said.question)
-    _line(console, said.headline, style=_STYLES[said.tone])
-    _line(console, said.detail)
+    say(console, "")
+    say(console, said.question)
+    say(console, said.headline, style=_STYLES[said.tone])
+    say(console, said.detail)
     for caveat in (*said.caveats, *content.notes):
-        _line(console, f"Note: {caveat}")
-    _line(console, f"Report: {report_path}")
+        say(console, f"Note: {caveat}")
+    say(console, f"Report: {report_path}")
 
 
 def print_laws(content: ReportContent, console: Console) -> None:
@@ -53,7 +53,7 @@ def print_laws(content: ReportContent, console: Console) -> None:
         for line in lines
     ]
     heads = ("law of", "stage", "method", "points", "fit error", "held out", "formula")
-    _table(console, "Fitted laws", heads, rows, right={3, 4, 5}, missing="No law has been fitted.")
+    aligned_table(console, "Fitted laws", heads, rows, right={3, 4, 5}, missing="No law has been fitted.")
 
 
 def print_proposals(content: ReportContent, console: Console) -> None:
@@ -70,7 +70,7 @@ def print_proposals(content: ReportContent, console: Console) -> None:
         for p in content.proposals
     ]
     heads = ("objective", "mixture", "size", "expected", f"80{numbers.THIN}% interval", "")
-    _table(console, "Proposed mixtures", heads, rows, right={3, 4}, missing="No mixture has been proposed.")
+    aligned_table(console, "Proposed mixtures", heads, rows, right={3, 4}, missing="No mixture has been proposed.")
 
 
 def _comparisons(content: ReportContent, console: Console) -> None:
@@ -96,10 +96,10 @@ def _comparisons(content: ReportContent, console: Console) -> None:
         "proposal is",
     )
     missing = "No proposal has been trained yet."
-    _table(console, "Proposals put to the test", heads, rows, right={1, 4, 5}, missing=missing)
+    aligned_table(console, "Proposals put to the test", heads, rows, right={1, 4, 5}, missing=missing)
 
 
-def _table(
+def aligned_table(
     console: Console,
     title: str,
     heads: Sequence[str],
@@ -108,10 +108,20 @@ def _table(
     right: set[int],
     missing: str,
 ) -> None:
-    _line(console, "")
-    _line(console, title, style="bold")
+    """Prints a table: a rich one in a terminal, aligned plain lines elsewhere.
+
+    Args:
+        console: Where to print.
+        title: Heading.
+        heads: Headings of the columns.
+        rows: Cells as text.
+        right: Columns that are set flush right.
+        missing: What is said instead of an empty table.
+    """
+    say(console, "")
+    say(console, title, style="bold")
     if not rows:
-        _line(console, missing)
+        say(console, missing)
     elif console.is_terminal:
         _rich_table(console, heads, rows, right)
     else:
@@ -122,7 +132,7 @@ def _table(
                 cell.rjust(width) if i in right else cell.ljust(width)
                 for i, (cell, width) in enumerate(zip(row, widths, strict=True))
             ]
-            _line(console, "  ".join(cells).rstrip())
+            say(console, "  ".join(cells).rstrip())
 
 
 def _rich_table(console: Console, heads: Sequence[str], rows: Sequence[Sequence[str]], right: set[int]) -> None:
@@ -139,5 +149,6 @@ def _rich_table(console: Console, heads: Sequence[str], rows: Sequence[Sequence[
     console.print(table)
 
 
-def _line(console: Console, text: str, style: str | None = None) -> None:
+def say(console: Console, text: str, style: str | None = None) -> None:
+    """Prints one line of text, in which brackets are no markup."""
     console.print(text, style=style, markup=False, highlight=False, soft_wrap=not console.is_terminal)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flp_ray.core.mixture import Mixture
 from flp_ray.errors import StorageError
 from flp_ray.report import numbers
 from flp_ray.report.content import ReportContent
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 _SOURCE_TONES = 6
 
@@ -27,7 +31,23 @@ def write_report(path: Path, content: ReportContent) -> Path:
     Raises:
         StorageError: The file cannot be written.
     """
-    html = render(content)
+    return save_page(path, render(content), command="flp-ray report")
+
+
+def save_page(path: Path, html: str, *, command: str) -> Path:
+    """Writes a page, all or nothing.
+
+    Args:
+        path: Where the HTML file goes; a file that is there is replaced.
+        html: The page.
+        command: What to run again after a failure.
+
+    Returns:
+        The path.
+
+    Raises:
+        StorageError: The file cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # In the same folder, because a rename is atomic only within one file system.
@@ -45,25 +65,17 @@ def write_report(path: Path, content: ReportContent) -> Path:
     except OSError as error:
         raise StorageError(
             f"The report cannot be written to {path}: {error.strerror or error}. "
-            f"Free space or choose another folder, then run `flp-ray report` again; nothing else was lost."
+            f"Free space or choose another folder, then run `{command}` again; nothing else was lost."
         ) from error
     return path
 
 
 def render(content: ReportContent) -> str:
     """The page as text; the same content gives the same text."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     from flp_ray.report import figures, ratio, tables
     from flp_ray.report.answer import answer
 
-    environment = Environment(
-        loader=PackageLoader("flp_ray.report", package_path=""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment()
     environment.filters["parts"] = _parts
     environment.filters["mixture"] = numbers.mixture
     return environment.get_template("page.html.jinja").render(
@@ -87,6 +99,19 @@ def render(content: ReportContent) -> str:
             tables.time_table(content),
             tables.version_table(content),
         ),
+    )
+
+
+def page_environment() -> Environment:
+    """Finds the templates; text is escaped, and an unknown name is an error."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader("flp_ray.report", package_path=""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
 
 

@@ -18,12 +18,16 @@ ROLES = ("ink", "muted", "rule", "surface", "predicted", "grid", "validation", "
 SHADES = 11
 """Steps of the colour scale for mixing ratios, `--s0` to `--s10`."""
 
+TONES = 6
+"""Colours without an order (sources, methods), `--m0` to `--m5`."""
+
 _COLOURS = {role: f"#0100{i:02x}" for i, role in enumerate(ROLES)}
 _COLOURS |= {f"s{i}": f"#0200{i:02x}" for i in range(SHADES)}
+_COLOURS |= {f"m{i}": f"#0300{i:02x}" for i in range(TONES)}
 
 
 def colour(role: str) -> str:
-    """The stand-in colour of a role (or of a shade, `s0` to `s10`)."""
+    """The stand-in colour of a role (or of a shade, `s0` to `s10`, or of a tone, `m0` to `m5`)."""
     return _COLOURS[role]
 
 

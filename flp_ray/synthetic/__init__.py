@@ -3,10 +3,12 @@
 A world holds the truth of FLP-M: domain losses by Eq. 5 for any number of sources, and a score that stays at
 chance until a task's loss falls below its onset and then rises along a line. From it come records with the
 noise of runs (which may grow towards the edges of the simplex), of sizes, of checkpoints and of a finite number
-of items. Hostile worlds hold nothing to be found, or what Eq. 5 cannot say.
+of items. Hostile worlds hold nothing to be found, or what Eq. 5 cannot say. A `LadderWorld` is one text whose losses
+level off in size and tokens.
 """
 
 from flp_ray.synthetic.design import Design, PlantedSize, paper_design, paper_size, two_source_mixtures
+from flp_ray.synthetic.ladder import LADDER_SIZES, LadderWorld, join
 from flp_ray.synthetic.world import PlantedDomain, PlantedTask, World
 from flp_ray.synthetic.worlds import (
     clear_objectives,
@@ -21,13 +23,16 @@ from flp_ray.synthetic.worlds import (
 )
 
 __all__ = [
+    "LADDER_SIZES",
     "Design",
+    "LadderWorld",
     "PlantedDomain",
     "PlantedSize",
     "PlantedTask",
     "World",
     "clear_objectives",
     "drawn_two_source_world",
+    "join",
     "losses_with_a_floor",
     "many_source_world",
     "nothing_emerges",

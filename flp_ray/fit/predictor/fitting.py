@@ -13,7 +13,7 @@ from flp_ray.fit.predictor.lines import fit_direct, fit_linear
 from flp_ray.fit.predictor.methods import RECIPES, FittedMethod, LawName, Recipe, Unfit
 from flp_ray.fit.predictor.network_link import fit_network_link
 from flp_ray.fit.predictor.power_forms import fit_power_form, fit_weighted_power
-from flp_ray.fit.predictor.runs import RunTable
+from flp_ray.fit.predictor.runs import Queries, RunTable
 from flp_ray.fit.predictor.series import SeriesLaw, link_inputs, point_series, series_of
 from flp_ray.fit.predictor.sigmoid import fit_sigmoid
 
@@ -22,6 +22,9 @@ RUN_WEIGHT = 1.6
 
 EARLY = 0.2
 """Checkpoints before this share of a training do not count in a sigmoid: warm-up, and far from any end."""
+
+ONE_SIZE = 0.2
+"""Spread of log FLOPs below which runs count as of one size: a power of FLOPs between them would be noise."""
 
 FEWEST_EMERGED = 2
 """Runs that must end above chance by a task's margin before its sigmoid is trusted."""
@@ -62,8 +65,7 @@ def fit_law(name: LawName, table: RunTable, weights: Array, *, seed: int, like: 
     if not fitted.any():
         raise Unfit("no loss is measured on three runs")
     queries = table.queries
-    sizes = len(np.unique(np.log(queries.flops).round(1)))
-    if name in ("power", "m1") and sizes < 2:
+    if name in ("power", "m1") and _one_size(queries):
         raise Unfit("all runs have one size, so no power of FLOPs can be fitted")
     values = values[:, fitted]
     if name == "floor":
@@ -122,6 +124,10 @@ def fit_method(
         centre="mean" if centre else "first",
         reasons=reasons | dict.fromkeys(missing, no_input),
     )
+
+
+def _one_size(queries: Queries) -> bool:
+    return bool(np.ptp(np.log(queries.flops)) < ONE_SIZE)
 
 
 def _has_inputs(fitted: Array, recipe: Recipe, table: RunTable) -> Array:
@@ -197,7 +203,7 @@ def _direct(name: str, recipe: Recipe, table: RunTable, weights: Array) -> Fitte
     count = (scores > 0).sum(axis=0)
     reasons = {int(t): f"{count[t]} runs have a score above 0, 3 are needed" for t in np.flatnonzero(count < 3)}
     scores[:, list(reasons)] = 0.5
-    if len(np.unique(np.log(table.queries.flops[used]).round(1))) < 2 and not flops:
+    if _one_size(table.queries.take(used)) and not flops:
         raise Unfit("all runs have one size, so no power of FLOPs can be fitted")
     law = fit_direct(
         "log" if recipe.link == "log" else "score",
