@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from flp_ray.fit.predictor.fitting import not_risen
+from flp_ray.fit.predictor.emergence import not_risen
 from flp_ray.fit.predictor.methods import AUTO, RECIPES, Ensemble, FittedMethod
 from flp_ray.fit.predictor.rollout import RollOut, relative_errors, split_mean
 from flp_ray.fit.predictor.runs import Queries, RunTable
@@ -20,7 +20,10 @@ from flp_ray.fit.predictor.runs import Queries, RunTable
 ONE_MIXTURE = ("floor", "floor-bpb", "flp", "gpt4", "llama3")
 MANY_MIXTURES = ("surface", "surface-bpb", "m4-sigmoid", "domain-linear", "flops")
 DEFAULTS = {"floor", "floor-bpb", "surface", "surface-bpb"}
-"""What is combined where nothing can be rolled out."""
+"""Losses level off, and scores bend: these forms know it. They are combined where nothing can be rolled out."""
+
+HANDICAP = 1.5
+"""Factor on the errors of other forms: roll-outs reach less far than a question, and favour what bends too little."""
 
 NEAR = 1.5
 """A candidate within this factor of the best error does not clearly lose: it is combined with the best, each by
@@ -170,6 +173,7 @@ def _weights(errors: Array, able: Array, names: Sequence[str]) -> Array:
         if not usable.any():
             usable = able
         return np.asarray(usable / max(1, usable.sum()))
+    errors = np.where([n in DEFAULTS for n in names], errors, errors * HANDICAP)
     best = errors[usable].min()
     near = usable & (np.where(usable, errors, np.inf) <= NEAR * best)
     inverse = np.where(near, 1 / np.maximum(np.where(near, errors, 1.0), 1e-6) ** 2, 0.0)

@@ -26,6 +26,9 @@ from flp_ray.fit.predictor.rollout import split_mean
 FEWEST_JUDGED = 10
 """Judged values below which a quantile of them is not trusted."""
 
+FEWEST_SPLITS = 4
+"""Splits below which the factor is not below Student's."""
+
 SMALLEST_FACTOR = 0.7
 
 COMMON_GROUPS = 4
@@ -70,8 +73,8 @@ def calibrate(
         over_compute: Whether the splits reach to larger runs; else they are folds.
     """
     judged = np.isfinite(errors)
+    student = float(stdtrit(max(3, runs - 2), 0.5 + INTERVAL_COVERAGE / 2))
     if judged.sum() < FEWEST_JUDGED:
-        student = float(stdtrit(max(3, runs - 2), 0.5 + INTERVAL_COVERAGE / 2))
         return Calibration(noise=noise, factor=np.full(len(noise), student), judged=0)
     groups = split if over_compute else np.arange(len(split))
     ratio = np.where(judged, np.abs(errors) / np.sqrt(spread**2 + noise**2), np.nan)
@@ -83,6 +86,8 @@ def calibrate(
     reached = np.cumsum(weights[order]) / weights.sum()
     level = min(1.0, INTERVAL_COVERAGE * (1 + 1 / int((per_group > 0).sum())))
     common = float(ratio[order][min(int(np.searchsorted(reached, level)), len(order) - 1)])
+    if over_compute and (per_group > 0).sum() < FEWEST_SPLITS:
+        common = max(common, student)
     return Calibration(noise=noise, factor=np.maximum(SMALLEST_FACTOR, common * scale), judged=int(judged.sum()))
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flp_ray.fit.observations import threshold
+from flp_ray.fit.predictor.emergence import not_risen
 from flp_ray.fit.predictor.floor_law import fit_floor_law
 from flp_ray.fit.predictor.lines import fit_direct, fit_linear
 from flp_ray.fit.predictor.methods import RECIPES, FittedMethod, LawName, Recipe, Unfit
@@ -25,9 +26,6 @@ EARLY = 0.2
 
 ONE_SIZE = 0.2
 """Spread of log FLOPs below which runs count as of one size: a power of FLOPs between them would be noise."""
-
-FEWEST_EMERGED = 2
-"""Runs that must end above chance by a task's margin before its sigmoid is trusted."""
 
 Array = NDArray[Any]
 
@@ -174,26 +172,6 @@ def sigmoid_weights(table: RunTable, weights: Array) -> Array:
     before = np.bincount(points.run[early], minlength=len(table.run_ids))[points.run]
     share = np.where(end, np.where(before > 0, 0.5, 1.0), np.where(early, 0.5 / np.maximum(before, 1), 0.0))
     return np.asarray(RUN_WEIGHT * share * weights[:, points.run])
-
-
-def not_risen(table: RunTable) -> dict[int, str]:
-    """Tasks that too few runs have risen on, with the reason in words."""
-    reasons = {}
-    for t, task in enumerate(table.tasks):
-        scores = table.scores[:, t]
-        measured = int(np.isfinite(scores).sum())
-        if not measured:
-            reasons[t] = "no run has a score"
-            continue
-        lowest = threshold(task) if table.described[t] else float(np.nanmin(scores)) + task.emergence_margin
-        risen = int((scores >= lowest).sum())
-        if risen < FEWEST_EMERGED or measured < FEWEST_EMERGED + 1:
-            reasons[t] = (
-                f"out of reach: {risen} of {measured} runs end at {lowest:.3g} or above (chance and margin), the best "
-                f"at {float(np.nanmax(scores)):.3g}; {FEWEST_EMERGED} are needed. Add larger or longer runs: of a "
-                f"larger model, its checkpoints on the way count too"
-            )
-    return reasons
 
 
 def _direct(name: str, recipe: Recipe, table: RunTable, weights: Array) -> FittedMethod:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flp_ray.fit.predictor.emergence import not_risen
 from flp_ray.fit.predictor.methods import Ensemble, FittedMethod, Unfit
 from flp_ray.fit.predictor.runs import RunTable
 
@@ -107,7 +108,7 @@ def scheme_of(table: RunTable) -> Scheme:
 def roll_out(
     table: RunTable, splits: Sequence[Split], fit: Callable[[RunTable], FittedMethod], members: int
 ) -> RollOut:
-    """Predictions of the judged runs of every split.
+    """Predictions of the judged runs of every split; a task that no run below the cut has risen on is not judged.
 
     Args:
         table: All runs.
@@ -120,9 +121,11 @@ def roll_out(
     for number, split in enumerate(splits):
         count = int(split.test.sum())
         numbers.append(np.full(count, number))
+        train = table.take(split.train)
         try:
-            fitted = fit(table.take(split.train))
+            fitted = fit(train)
             ensemble = fitted.predict(table.queries.take(split.test))
+            ensemble.scores[..., list(not_risen(train))] = np.nan
             central = fitted.central(ensemble.losses), fitted.central(ensemble.scores)
         except Unfit:
             shapes = [(members, count, len(table.domains)), (members, count, len(table.tasks))]
