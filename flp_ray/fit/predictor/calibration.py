@@ -3,9 +3,11 @@
 Half an interval is  factor * sqrt(spread of the members ** 2 + noise ** 2).  The members carry the resampling of
 runs, the priors and the choice between methods; the noise is that of a single run around the fit, evaluation
 noise in it. The factor is conformal: a quantile of |error| / sqrt(...) over the roll-outs. The errors of one split
-come from one fit and err together, so splits are what is exchangeable with a target, not single values: every
-split weighs alike, and the finite-sample level 0.8 (G + 1) / G counts the G splits (folds over runs of one size
-interpolate, so there runs are counted). Where nothing could be rolled
+come from one fit and err together, so every split weighs alike, and the finite-sample level 0.8 (G + 1) / G does
+not count single values: G is the geometric mean of the number of splits (as if all tasks erred together) and of
+pairs of split and task (as if none did). Folds over runs of one size interpolate, so there runs take the place
+of splits. A task (or a domain) that was predicted worse than the others has its interval widened accordingly, less
+so while splits are few; one that was predicted better keeps the common width, for that may be luck. Where nothing could be rolled
 out the factor is Student's.
 
 Reference: Lee, Barber and Willett 2023 (conformal prediction for grouped data).
@@ -84,9 +86,12 @@ def calibrate(
     weights = np.where(judged, 1.0 / np.maximum(per_group[groups], 1)[:, None], 0.0)[judged]
     order = np.argsort(ratio)
     reached = np.cumsum(weights[order]) / weights.sum()
-    level = min(1.0, INTERVAL_COVERAGE * (1 + 1 / int((per_group > 0).sum())))
+    splits = int((per_group > 0).sum())
+    rows, columns = np.nonzero(judged)
+    pairs = len(set(zip(groups[rows].tolist(), columns.tolist(), strict=True)))
+    level = min(1.0, INTERVAL_COVERAGE * (1 + 1 / np.sqrt(splits * pairs)))
     common = float(ratio[order][min(int(np.searchsorted(reached, level)), len(order) - 1)])
-    if over_compute and (per_group > 0).sum() < FEWEST_SPLITS:
+    if over_compute and splits < FEWEST_SPLITS:
         common = max(common, student)
     return Calibration(noise=noise, factor=np.maximum(SMALLEST_FACTOR, common * scale), judged=int(judged.sum()))
 
