@@ -6,9 +6,9 @@ noise in it. The factor is conformal: a quantile of |error| / sqrt(...) over the
 come from one fit and err together, so every split weighs alike, and the finite-sample level 0.8 (G + 1) / G does
 not count single values: G is the geometric mean of the number of splits (as if all tasks erred together) and of
 pairs of split and task (as if none did). Folds over runs of one size interpolate, so there runs take the place
-of splits. A task (or a domain) that was predicted worse than the others has its interval widened accordingly, less
-so while splits are few; one that was predicted better keeps the common width, for that may be luck. Where nothing could be rolled
-out the factor is Student's.
+of splits. A task (or a domain) that was predicted worse than the others has its interval widened accordingly,
+less so while splits are few; one that was predicted better keeps the common width, for that may be luck. Where
+nothing could be rolled out the factor is Student's.
 
 Reference: Lee, Barber and Willett 2023 (conformal prediction for grouped data).
 """
