@@ -9,8 +9,10 @@
     propose   fitted laws -> mixtures worth training             flp_ray.propose
     validate  predictions beside what training gave              flp_ray.validate
     report    everything -> one HTML page                        flp_ray.report
+    finished  tables of finished runs -> predictions, backtests  flp_ray.finished
+    power     a study's design -> how well it would find the best mixture  flp_ray.power
 
-`flp_ray.pipeline` runs them from top to bottom on a Ray cluster (`flp_ray.distributed`). Importing this package
+`flp_ray.pipeline` runs the study from top to bottom on a Ray cluster (`flp_ray.distributed`). Importing this package
 loads none of torch, Ray and DeepSpeed.
 """
 

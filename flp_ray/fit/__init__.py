@@ -1,7 +1,7 @@
 """Records -> fitted laws: FLP-M (Eq. 5 and small networks) with intervals, FLP and FP beside it.
 
 Pure: takes `flp_ray.core.records.Records`, returns a frozen `FittedSurrogate`. Needs numpy and scipy alone,
-which are loaded at first use.
+which are loaded at first use. `flp_ray.fit.predictor` predicts from tables of finished runs, with every law.
 """
 
 from __future__ import annotations

@@ -61,17 +61,13 @@ class CombinedMethod:
 
     def predict(self, queries: Queries) -> Ensemble:
         """Every member's mean over the methods, with their disagreement added to the members' spread."""
-        made = [m.predict(queries) for m in self.methods]
+        made = [(m, m.predict(queries)) for m in self.methods]
+        losses = [e.losses for _, e in made], [m.central(e.losses) for m, e in made]
+        scores = [e.scores for _, e in made], [m.central(e.scores) for m, e in made]
         return Ensemble(
-            losses=_with_disagreement(
-                [e.losses for e in made], [m.central(e.losses) for m, e in zip(self.methods, made, strict=True)],
-                self.loss_weights,
-            ),
-            scores=_with_disagreement(
-                [e.scores for e in made], [m.central(e.scores) for m, e in zip(self.methods, made, strict=True)],
-                self.score_weights,
-            ),
-        )  # fmt: skip
+            losses=_with_disagreement(*losses, self.loss_weights),
+            scores=_with_disagreement(*scores, self.score_weights),
+        )
 
     def scores_from(self, series: Array) -> Array | None:
         """Stage 2 alone on measured series (n, D + 1 + T): scores (n, T), of the methods that have two stages."""
