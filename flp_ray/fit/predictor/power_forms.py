@@ -82,15 +82,10 @@ def fit_power_form(form: Form, queries: Queries, values: Array, counts: Array) -
             scale[0] = 0.0
         return columns.mean(axis=0), scale, _scaled(columns, columns.mean(axis=0), scale)
 
-    def squared_residual(overlap: float) -> float:
-        rows = design(overlap)[2]
-        fitted = np.matmul(rows, member_solutions(rows, logs, np.ones((1, len(rows))))[0].T)
-        return float(np.nansum((logs - fitted) ** 2))
-
     varied = queries.ratios.shape[1] > 1 and np.ptp(queries.ratios, axis=0).max() > 1e-9
     overlap = LOWEST_OVERLAP if queries.ratios.shape[1] > 1 else 0.0
     if varied and form != "m1":
-        overlap = profile_overlap(squared_residual)
+        overlap = profile_overlap(lambda e: _squared_residual(design(e)[2], logs))
     centre, scale, rows = design(overlap)
     return PowerForm(
         form=form, overlap=overlap, centre=centre, scale=scale, coefficients=member_solutions(rows, logs, counts)
@@ -134,12 +129,7 @@ def fit_trend(ratios: Array, logs: Array, counts: Array) -> MixtureTrend:
         scale[np.ptp(columns, axis=0) < 1e-9] = 0.0
         return columns.mean(axis=0), scale, _scaled(columns, columns.mean(axis=0), scale)
 
-    def squared_residual(overlap: float) -> float:
-        rows = design(overlap)[2]
-        fitted = np.matmul(rows, member_solutions(rows, logs[0], np.ones((1, len(rows))))[0].T)
-        return float(np.nansum((logs[0] - fitted) ** 2))
-
-    overlap = profile_overlap(squared_residual)
+    overlap = profile_overlap(lambda e: _squared_residual(design(e)[2], logs[0]))
     centre, scale, rows = design(overlap)
     solved = [member_solutions(rows, own, count[None])[0] for own, count in zip(logs, counts, strict=True)]
     return MixtureTrend(overlap=overlap, centre=centre, scale=scale, coefficients=np.array(solved))
@@ -151,6 +141,12 @@ def _columns(form: Form, queries: Queries, overlap: float) -> Array:
         return log_flops
     log_ratios = np.log(leak(queries.ratios, overlap))
     return log_ratios + log_flops if form == "m2" else np.concatenate([log_flops, log_ratios], axis=1)
+
+
+def _squared_residual(rows: Array, logs: Array) -> float:
+    """Pooled squared residual of the fit to all runs, for rows (R, 1 + q) and log values (R, S)."""
+    fitted = np.matmul(rows, member_solutions(rows, logs, np.ones((1, len(rows))))[0].T)
+    return float(np.nansum((logs - fitted) ** 2))
 
 
 def _scaled(columns: Array, centre: Array, scale: Array) -> Array:

@@ -26,6 +26,7 @@ from flp_ray.fit.predictor.methods import AUTO, RECIPES, Ensemble, FittedMethod,
 from flp_ray.fit.predictor.rollout import RollOut, Scheme, relative_errors, roll_out, scheme_of, split_mean
 from flp_ray.fit.predictor.runs import Queries, RunTable
 from flp_ray.fit.predictor.series import SeriesLaw
+from flp_ray.fit.predictor.warnings import table_warnings
 
 MEMBERS, ROLL_OUT_MEMBERS = 33, 9
 NETWORK_MEMBERS, NETWORK_ROLL_OUT_MEMBERS = 17, 4
@@ -169,8 +170,6 @@ def fit_predictor(table: RunTable, methods: Sequence[str], *, seed: int = 0) -> 
             f"No method can be fitted to these {len(table.run_ids)} sampling runs. {reasons} "
             f"Add runs of other sizes or mixtures, or measure their losses, then fit again."
         )
-    from flp_ray.fit.predictor.warnings import table_warnings
-
     return Predictor(
         sources=table.sources,
         domains=table.domains,
