@@ -6,8 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from numpy.typing import NDArray
+
 from flp_ray.core.mixture import Mixture
 from flp_ray.core.prediction import Prediction
+
+Array = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,4 +98,56 @@ class Surrogate(Protocol):
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON value, for the store."""
+        ...
+
+
+class SearchModel(Surrogate, Protocol):
+    """A surrogate that a search in rounds can be made with: it says how sure it is, and what a run would teach.
+
+    Shares, (T,), are the weights of `tasks` in an objective; they sum to 1.
+    """
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Sources that it knows, sorted, K."""
+        ...
+
+    @property
+    def weights(self) -> Array:
+        """Shares of the tasks in the mean, (T,)."""
+        ...
+
+    def outlook(self, ratios: Array, flops: float, shares: Array) -> tuple[Array, Array]:
+        """Expected objective and its standard deviation, without the noise of a run, at ratios (n, K): each (n,)."""
+        ...
+
+    def sweep(self, ratios: Array, flops: float) -> Array:
+        """Expected scores of all tasks at very many mixtures, (n, T); to rank them."""
+        ...
+
+    def predicted(self, ratios: Array, flops: float, shares: Array) -> tuple[Array, Array]:
+        """An objective of single trainings: mean and half of the 80 percent interval, each (n,)."""
+        ...
+
+    def draws(self, ratios: Array, flops: float, shares: Array, number: int, seed: int) -> Array:
+        """Draws of the true objective at mixtures, (number, n)."""
+        ...
+
+    def lessons(
+        self, ratios: Array, flops: Array, repeats: int, *, aims: Array, target_flops: float, shares: Array
+    ) -> Array:
+        """How far runs at (C, K) would move the expected objective at aims (J, K), by independent surprises (C, J, F).
+
+        Args:
+            ratios: Mixtures of the possible runs, (C, K).
+            flops: Their FLOPs, (C,).
+            repeats: Trainings of each.
+            aims: Mixtures in question at the target, (J, K).
+            target_flops: FLOPs of the target.
+            shares: Of the tasks in the objective, (T,).
+        """
+        ...
+
+    def also(self, ratios: Array, flops: Array) -> SearchModel:
+        """As if these runs, (n, K) and (n,), were measured too and came out as expected."""
         ...

@@ -52,7 +52,7 @@ def fit_surrogate(records: Records, settings: FitSettings) -> FittedSurrogate:
     """
     check_settings(settings)
     observations = observe(records)
-    weights = _task_weights(settings, observations)
+    weights = task_weights(settings, observations)
     laws, design = fit_mixture_laws(
         sources=observations.sources,
         domains=observations.domains,
@@ -139,7 +139,12 @@ def _noise(
     return of_loss, of_score, mean
 
 
-def _task_weights(settings: FitSettings, observations: Observations) -> dict[str, float]:
+def task_weights(settings: FitSettings, observations: Observations) -> dict[str, float]:
+    """Weight of every task in the mean.
+
+    Raises:
+        ConfigError: A weight is given for an unknown task, is negative, or all are 0.
+    """
     given = settings.weights or {}
     names = [t.task for t in observations.tasks]
     for name, weight in given.items():
@@ -155,17 +160,18 @@ def _task_weights(settings: FitSettings, observations: Observations) -> dict[str
     return weights
 
 
-def fit_identity(records: Records, settings: FitSettings) -> str:
+def fit_identity(records: Records, settings: FitSettings, *, method: str = METHOD) -> str:
     """The `fit_id` that `fit_surrogate` would give: a hash of the sampling records and the settings, without fitting.
 
     Args:
         records: Any records; runs of other purposes than `sampling` change nothing.
         settings: The fit's settings.
+        method: Name and version of the method.
     """
     sampling = records.of_purpose("sampling")
     return stable_hash(
         [
-            METHOD,
+            method,
             asdict(settings),
             [[r.run_id, r.mixture.as_dict() if r.mixture else None] for r in sampling.runs],
             [

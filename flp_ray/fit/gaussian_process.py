@@ -152,7 +152,7 @@ class GaussianProcess:
         Returns:
             Mean and spread of a new observation, noise included, in the units of the targets, each (n,).
         """
-        precision = np.diag(_contrast_precision(self.factor)[0])
+        precision = np.diag(contrast_precision(self.factor)[0])
         surface = np.maximum(1 / precision - self.noise**2 * self.noise_factors, 0)
         return self.targets - self.weights / precision, np.sqrt(surface + self.noise**2)
 
@@ -239,7 +239,7 @@ def objective(logs: Array, inputs: Array, targets: Array, noise_factors: Array) 
     covariance = signal * kernel
     covariance[np.diag_indices(len(targets))] += noise * noise_factors
     factor = cholesky(covariance, lower=True, overwrite_a=True, check_finite=False)
-    precision, log_total = _contrast_precision(factor)
+    precision, log_total = contrast_precision(factor)
     weights = precision @ targets
     pull = precision - np.outer(weights, weights)
     slope *= pull
@@ -282,7 +282,7 @@ def _unit(spread: float, values: Array) -> float:
     return max(spread, floor) or 1.0
 
 
-def _contrast_precision(factor: Array) -> tuple[Array, float]:
+def contrast_precision(factor: Array) -> tuple[Array, float]:
     """P, (n, n), and log 1' C^-1 1, from the lower Cholesky factor of C."""
     lower = dpotri(factor, lower=1)[0]
     inverse = lower + lower.T

@@ -9,6 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from flp_ray.core.mixture import Mixture
 from flp_ray.errors import ConfigError
@@ -81,6 +85,13 @@ class Lattice:
                     moved[take] += 1
                     found.append(tuple(moved))
         return found
+
+    def all(self) -> NDArray[Any]:
+        """Units of every lattice mixture of one or two sources, (n, K)."""
+        if len(self.low) == 1:
+            return np.array([[self.units]])
+        first = np.arange(max(self.low[0], self.units - self.high[1]), min(self.high[0], self.units - self.low[1]) + 1)
+        return np.stack([first, self.units - first], axis=1)
 
     def mixture(self, units: Units) -> Mixture:
         """The mixture of these units."""

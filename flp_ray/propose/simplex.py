@@ -12,9 +12,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from flp_ray.core.mixture import Mixture
 from flp_ray.errors import ConfigError
+
+EMPTY = 1e-12
+"""What is left of the stick below which it is used up."""
+
+Array = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +96,31 @@ class Bounds:
         return Mixture.of(ratios)
 
 
+def to_ratios(bounds: Bounds, cube: Array) -> Array:
+    """The mixtures of many points of the unit cube.
+
+    Args:
+        bounds: Bounds over K sources.
+        cube: Numbers 0 to 1, (n, K - 1).
+
+    Returns:
+        Ratios in the order of the sources, (n, K); rows sum to 1 and keep the bounds.
+    """
+    low, high = np.array(bounds.low), np.array(bounds.high)
+    caps = high - low
+    left = np.full(len(cube), 1 - low.sum())
+    taken = np.empty((len(cube), len(low)))
+    for k in range(len(low) - 1):
+        least, most = _stick(left, caps, k)
+        power = len(low) - 1 - k
+        start, end = _share(least, power), _share(most, power)
+        broken = 1 - (1 - (start + cube[:, k] * (end - start))) ** (1 / power)
+        taken[:, k] = left * np.clip(broken, least, most)
+        left = left - taken[:, k]
+    taken[:, -1] = left
+    return np.asarray(np.clip(low + taken, low, high))
+
+
 def to_mixture(bounds: Bounds, cube: Sequence[float]) -> Mixture:
     """The mixture of a point of the unit cube.
 
@@ -94,19 +128,8 @@ def to_mixture(bounds: Bounds, cube: Sequence[float]) -> Mixture:
         bounds: Bounds over K sources.
         cube: K - 1 numbers, 0 to 1.
     """
-    room = 1 - sum(bounds.low)
-    caps = [h - low for h, low in zip(bounds.high, bounds.low, strict=True)]
-    left, ratios = room, []
-    for k, u in enumerate(cube):
-        least, most, power = _stick(left, caps, k)
-        start, end = _share(least, power), _share(most, power)
-        broken = 1 - (1 - (start + u * (end - start))) ** (1 / power)
-        taken = left * min(max(broken, least), most)
-        ratios.append(bounds.low[k] + taken)
-        left -= taken
-    ratios.append(bounds.low[-1] + left)
-    clipped = [min(max(r, low), high) for r, low, high in zip(ratios, bounds.low, bounds.high, strict=True)]
-    return Mixture.of(dict(zip(bounds.sources, clipped, strict=True)))
+    ratios = to_ratios(bounds, np.array([cube], float).reshape(1, -1))[0]
+    return Mixture.of(dict(zip(bounds.sources, ratios.tolist(), strict=True)))
 
 
 def to_cube(bounds: Bounds, mixture: Mixture) -> tuple[float, ...]:
@@ -119,26 +142,27 @@ def to_cube(bounds: Bounds, mixture: Mixture) -> tuple[float, ...]:
     Returns:
         K - 1 numbers, 0 to 1; 0.5 where the bounds leave no choice.
     """
-    caps = [h - low for h, low in zip(bounds.high, bounds.low, strict=True)]
-    left, cube = 1 - sum(bounds.low), []
+    caps = np.array(bounds.high) - np.array(bounds.low)
+    left, cube = np.array([1 - sum(bounds.low)]), []
     for k, source in enumerate(bounds.sources[:-1]):
         taken = mixture.ratio(source) - bounds.low[k]
-        least, most, power = _stick(left, caps, k)
+        least, most = _stick(left, caps, k)
+        power = len(caps) - 1 - k
         start, end = _share(least, power), _share(most, power)
-        here = _share(min(max(taken / left, least), most), power) if left > 1e-12 else start
-        cube.append((here - start) / (end - start) if end - start > 1e-12 else 0.5)
-        left = max(0.0, left - taken)
+        here = _share(np.clip(taken / left, least, most), power) if left > EMPTY else start
+        cube.append(float((here - start)[0] / (end - start)[0]) if end - start > EMPTY else 0.5)
+        left = np.maximum(0.0, left - taken)
     return tuple(cube)
 
 
-def _stick(left: float, caps: Sequence[float], k: int) -> tuple[float, float, int]:
-    """Least and most of the stick that source k may take, and the number of sources after it."""
-    if left <= 1e-12:
-        return 0.0, 0.0, len(caps) - 1 - k
-    least = max(0.0, 1 - sum(caps[k + 1 :]) / left)
-    return min(least, 1.0), max(min(least, 1.0), min(1.0, caps[k] / left)), len(caps) - 1 - k
+def _stick(left: Array, caps: Array, k: int) -> tuple[Array, Array]:
+    """Least and most of the stick that source k may take, each (n,), where so much of it is left."""
+    whole = np.where(left > EMPTY, left, 1.0)
+    least = np.clip(1 - caps[k + 1 :].sum() / whole, 0.0, 1.0)
+    most = np.clip(caps[k] / whole, least, 1.0)
+    return np.where(left > EMPTY, least, 0.0), np.where(left > EMPTY, most, 0.0)
 
 
-def _share(x: float, power: int) -> float:
+def _share(x: Array, power: int) -> Array:
     """Distribution function of Beta(1, power)."""
-    return 1 - (1 - x) ** power
+    return np.asarray(1 - (1 - x) ** power)

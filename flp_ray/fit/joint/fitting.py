@@ -1,0 +1,155 @@
+"""Records -> the joint law: every domain's loss over mixture and size, every task's line on them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flp_ray.core.records import Records
+from flp_ray.errors import NotEnoughDataError
+from flp_ray.fit.config import FitSettings, check_settings
+from flp_ray.fit.fitting import fit_identity, task_weights
+from flp_ray.fit.joint.kernel import Frame
+from flp_ray.fit.joint.link import ScoreLink, fit_link
+from flp_ray.fit.joint.loss_law import LossLaw, fit_loss_law
+from flp_ray.fit.joint.surrogate import JointSurrogate
+from flp_ray.fit.observations import Observations, observe, threshold
+
+FEWEST_RUNS = 4
+"""Runs with a loss that a domain needs."""
+
+FEWEST_POINTS = 3
+"""Emerged checkpoints that a task needs, of at least two runs."""
+
+OVERLAPS = (0.001, 0.003, 0.01, 0.03, 0.1)
+"""Overlaps that are tried where some mixture lacks a source; a wrong one by a factor of two costs little."""
+
+ONE_OVERLAP = 0.01
+"""Overlap where all mixtures have all sources, or few runs are there."""
+
+RUNS_FOR_OVERLAP = 10
+
+SELECTION_TURNS = 10
+
+Array = NDArray[Any]
+
+
+def fit_joint(records: Records, settings: FitSettings, *, like: JointSurrogate | None = None) -> JointSurrogate:
+    """Fits the joint law to the sampling runs.
+
+    Args:
+        records: Any records; runs of other purposes than `sampling` change nothing.
+        settings: Overlap and weights of the tasks; members and steps do not matter here.
+        like: An earlier fit of the same study; its numbers are where the search for new ones begins.
+
+    Raises:
+        NotEnoughDataError: No domain has enough runs.
+        RecordsError: A measured value is impossible.
+        ConfigError: A setting is out of range, or weighs an unknown task.
+    """
+    check_settings(settings)
+    seen = observe(records)
+    overlap = settings.overlap if settings.overlap is not None else _overlap(seen, like)
+    frame = Frame.of(seen.ratios, seen.flops, overlap)
+    laws = _laws(seen, frame, like)
+    if not laws:
+        raise NotEnoughDataError(
+            f"No law can be fitted: no domain has a loss on {FEWEST_RUNS} sampling runs "
+            f"({len(seen.run_ids)} runs are finished). Train more of them first."
+        )
+    links, not_emerged = _links(seen, tuple(law.domain for law in laws))
+    given = task_weights(settings, seen)
+    shares = np.array([given[link.task] for link in links])
+    return JointSurrogate(
+        fit_id=fit_identity(records, settings, method="joint 1"),
+        sources=seen.sources,
+        frame=frame,
+        laws=laws,
+        links=links,
+        weights=shares / shares.sum() if shares.any() else shares,
+        not_emerged=not_emerged,
+        runs=len(seen.run_ids),
+        flops_range=(float(seen.flops.min()), float(seen.flops.max())),
+        ratio_ranges=np.stack([seen.ratios.min(axis=0), seen.ratios.max(axis=0)], axis=1),
+    )
+
+
+def _laws(seen: Observations, frame: Frame, like: JointSurrogate | None) -> tuple[LossLaw, ...]:
+    inputs = frame.inputs(seen.ratios, seen.flops)
+    earlier = {law.domain: law.start for law in like.laws} if like else {}
+    made = []
+    for d, domain in enumerate(seen.domains):
+        known = np.isfinite(seen.losses[:, d])
+        if known.sum() < FEWEST_RUNS:
+            continue
+        start = earlier.get(domain)
+        made.append(fit_loss_law(domain, inputs.take(known), seen.losses[known, d], frame, start=start))
+    return tuple(made)
+
+
+def _overlap(seen: Observations, like: JointSurrogate | None) -> float:
+    """The overlap that makes the losses likeliest, of a few; an earlier fit's while the runs have not grown by half."""
+    runs = len(seen.run_ids)
+    if len(seen.sources) == 1 or runs < RUNS_FOR_OVERLAP or (seen.ratios > 0).all():
+        return ONE_OVERLAP
+    if like is not None and like.runs * 1.5 > runs:
+        return like.frame.overlap
+    cost = []
+    for overlap in OVERLAPS:
+        laws = _laws(seen, Frame.of(seen.ratios, seen.flops, overlap), like)
+        cost.append(sum(law.cost for law in laws))
+    return OVERLAPS[int(np.argmin(cost))]
+
+
+def _links(seen: Observations, domains: tuple[str, ...]) -> tuple[tuple[ScoreLink, ...], dict[str, str]]:
+    columns = [seen.domains.index(d) for d in domains]
+    complete = np.asarray(np.isfinite(seen.point_losses[:, columns]).all(axis=1))
+    made, reasons = [], {}
+    for t, task in enumerate(seen.tasks):
+        scores = seen.point_performance[:, t]
+        used = _emerged(seen, t, complete, columns)
+        runs = np.unique(seen.point_run[used])
+        if used.sum() >= FEWEST_POINTS and len(runs) > 1:
+            made.append(
+                fit_link(
+                    task=task.task,
+                    random_performance=task.random_performance,
+                    threshold=threshold(task),
+                    losses=seen.point_losses[used][:, columns],
+                    scores=scores[used],
+                    runs=np.searchsorted(runs, seen.point_run[used]),
+                    errors=seen.stderr[seen.point_run[used], t],
+                )
+            )
+            continue
+        best = float(np.nanmax(scores)) if np.isfinite(scores).any() else None
+        reasons[task.task] = (
+            "No kept checkpoint of a sampling run has a score."
+            if best is None
+            else f"{int(used.sum())} kept checkpoints of {len(runs)} runs reach chance ({task.random_performance:.3g}) "
+            f"plus margin ({task.emergence_margin:.3g}); the best score seen is {best:.3g}. Needed: {FEWEST_POINTS} "
+            f"checkpoints of 2 runs. Train larger sampling runs, or longer."
+        )
+    return tuple(made), reasons
+
+
+def _emerged(seen: Observations, task: int, complete: Array, columns: list[int]) -> Array:
+    """Which kept checkpoints of a task count, (P,): those whose losses, not whose own luck, put them above threshold.
+
+    Keeping what scored above the threshold keeps the lucky ones near it, and flattens the line. So a line in the mean
+    loss decides which points have emerged, in turns.
+    """
+    scores, mean_loss = seen.point_performance[:, task], seen.point_losses[:, columns].mean(axis=1)
+    known, least = complete & np.isfinite(scores), threshold(seen.tasks[task])
+    used = known & (scores >= least)
+    for _ in range(SELECTION_TURNS):
+        if used.sum() < FEWEST_POINTS or np.ptp(mean_loss[used]) < 1e-6:
+            break
+        slope, constant = np.polyfit(mean_loss[used], scores[used], 1)
+        now = known & (constant + slope * mean_loss >= least) if slope < 0 else used
+        if (now == used).all():
+            break
+        used = now
+    return used
