@@ -15,15 +15,37 @@ from rich.console import Console
 from flp_ray.config import StudyConfig, describe_runs
 from flp_ray.core.prediction import Proposal
 from flp_ray.errors import NotEnoughDataError, StorageError
-from flp_ray.pipeline import REPORT, fit_stage, propose_stage, report_content, stored_fit, validate_stage
+from flp_ray.pinning import check_unchanged
+from flp_ray.pipeline import REPORT
 from flp_ray.plan import check_budget
-from flp_ray.report import ReportContent, print_laws, print_plan, print_proposals, print_status, write_report
+from flp_ray.report import (
+    ReportContent,
+    print_growth,
+    print_laws,
+    print_plan,
+    print_proposals,
+    print_status,
+    print_tuning,
+    search_json,
+    write_report,
+)
+from flp_ray.rounds import fit_model, search_view
 from flp_ray.session import Session
+from flp_ray.stages import (
+    fit_settings,
+    fit_stage,
+    propose_stage,
+    report_content,
+    search_proposals,
+    stored_fit,
+    validate_stage,
+)
 from flp_ray.store import export_records, load_proposals, load_specs, proposal_rows, run_states
 from flp_ray.study import make_plan
 
 if TYPE_CHECKING:
     from flp_ray.fit import FittedSurrogate
+    from flp_ray.fit.joint import JointSurrogate
 
 _NEW = {"state": "planned", "attempts": 0, "reason": None}
 
@@ -33,10 +55,15 @@ def plan_study(config: StudyConfig, study_dir: Path, console: Console | None) ->
 
     Raises:
         BudgetError: The plan costs more than the study's budget.
+        ConfigError: The study file changes what the folder's runs were trained on or measured with.
     """
+    check_unchanged(config, study_dir)
     plan = make_plan(config, study_dir)
+    if console and plan.growth is not None:
+        print_growth(plan.growth.as_json(), console)
     if console:
         print_plan(plan.specs, plan.totals, plan.finished, console)
+        print_tuning(plan.tuning_view(study_dir), console)
     check_budget(plan.total, plan.to_do, config.budget)
     return plan.as_json()
 
@@ -52,7 +79,7 @@ def study_status(config: StudyConfig, study_dir: Path, console: Console | None) 
         | ({"state": s.state, "attempts": s.attempts, "reason": s.reason} if (s := states.get(run["run_id"])) else _NEW)
         for run in describe_runs([*plan.specs, *validation])
     ]
-    answer = {
+    answer: dict[str, Any] = {
         "study": config.study,
         "study_dir": str(study_dir),
         "counts": dict(Counter(run["state"] for run in runs)),
@@ -60,6 +87,8 @@ def study_status(config: StudyConfig, study_dir: Path, console: Console | None) 
         "proposals": [_proposal_json(p) for p in load_proposals(study_dir)],
         "report": str(report) if (report := study_dir / REPORT).exists() else None,
     }
+    if plan.searched is not None:
+        answer["search"] = search_json(search_view(plan, study_dir, None))
     if console:
         print_status(answer, console)
     return answer
@@ -72,7 +101,7 @@ def fit_study(config: StudyConfig, study_dir: Path, console: Console | None) -> 
         NotEnoughDataError: Too few sampling runs are finished.
     """
     surrogate = fit_stage(make_plan(config, study_dir), study_dir)
-    _keep(config, study_dir, "fits", stored_fit(surrogate))
+    _keep(config, study_dir, "fits", stored_fit(surrogate, "flp-m"))
     if console:
         print_laws(ReportContent(study=config.study, surrogate=surrogate), console)
         for note in surrogate.notes():
@@ -92,13 +121,18 @@ def propose_mixtures(config: StudyConfig, study_dir: Path, console: Console | No
         NotEnoughDataError: Too few sampling runs are finished, or no task has emerged.
     """
     plan = make_plan(config, study_dir)
-    surrogate = fit_stage(plan, study_dir)
-    proposals = propose_stage(plan, surrogate, study_dir)
-    _keep(config, study_dir, "fits", stored_fit(surrogate))
+    if plan.searched is not None:
+        model = fit_model(plan, study_dir, fit_settings(config))
+        proposals, fit_id, row = search_proposals(plan, model, study_dir), model.fit_id, stored_fit(model, "joint")
+    else:
+        surrogate = fit_stage(plan, study_dir)
+        proposals, fit_id = propose_stage(plan, surrogate, study_dir), surrogate.fit_id
+        row = stored_fit(surrogate, "flp-m")
+    _keep(config, study_dir, "fits", row)
     _keep(config, study_dir, "proposals", proposal_rows(proposals))
     if console:
         print_proposals(ReportContent(study=config.study, proposals=proposals), console)
-    return {"fit_id": surrogate.fit_id, "proposals": [_proposal_json(p) for p in proposals]}
+    return {"fit_id": fit_id, "proposals": [_proposal_json(p) for p in proposals]}
 
 
 def power_study(config: StudyConfig, study_dir: Path, draws: int, console: Console | None) -> dict[str, Any]:
@@ -127,11 +161,18 @@ def report_study(config: StudyConfig, study_dir: Path, console: Console | None) 
         surrogate: FittedSurrogate | None = fit_stage(plan, study_dir)
     except NotEnoughDataError:
         surrogate = None
+    model: JointSurrogate | None = None
+    proposals: tuple[Proposal, ...] = ()
     try:
-        proposals = propose_stage(plan, surrogate, study_dir) if surrogate else ()
+        if plan.searched is not None:
+            model = fit_model(plan, study_dir, fit_settings(config))
+            proposals = search_proposals(plan, model, study_dir)
+        elif surrogate is not None:
+            proposals = propose_stage(plan, surrogate, study_dir)
     except NotEnoughDataError:
-        proposals = ()
-    content = report_content(plan, study_dir, surrogate, proposals, validate_stage(plan, study_dir, proposals))
+        pass
+    comparisons = validate_stage(plan, study_dir, proposals)
+    content = report_content(plan, study_dir, surrogate, proposals, comparisons, model)
     path = write_report(study_dir / REPORT, content)
     if console:
         console.print(f"Report: {path}", highlight=False, soft_wrap=True)

@@ -23,9 +23,13 @@ from flp_ray.errors import ConfigError
 from flp_ray.fit.config import FitSettings
 from flp_ray.measure.config import MeasureConfig
 from flp_ray.plan.config import BudgetConfig, GridConfig, LadderConfig
-from flp_ray.propose.config import SearchConfig
+from flp_ray.propose.config import ObjectiveConfig, RoundsConfig, SearchConfig
 from flp_ray.train.config import TrainingConfig
+from flp_ray.tune.config import TuningConfig
 from flp_ray.validate.config import ValidationConfig
+
+STUDY_FILE = "study.yaml"
+"""The study file as a study's folder keeps it."""
 
 
 class StudyConfig(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
@@ -36,8 +40,10 @@ class StudyConfig(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     storage: str = Field(default="runs", description="folder that holds the study's folder")
     text: TextConfig
     ladder: LadderConfig
-    grid: GridConfig
+    grid: GridConfig | None = None
+    rounds: RoundsConfig | None = None
     training: TrainingConfig = TrainingConfig()
+    tuning: TuningConfig | None = None
     measure: MeasureConfig
     fit: FitSettings = FitSettings()
     search: SearchConfig = SearchConfig()
@@ -178,7 +184,9 @@ def _check_names(config: StudyConfig) -> None:
         if task.builtin is not None:
             _require(task.domain or "", domains, f"measure.tasks.{name}.domain", "domains")
     for objective in config.search.objectives:
-        _require(objective, ["mean", *tasks], "search.objectives", "objectives")
+        if isinstance(objective, str):
+            _require(objective, ["mean", *tasks], "search.objectives", "objectives")
+    _check_search(config)
     for key in ("min_ratios", "max_ratios"):
         for source in getattr(config.search, key):
             _require(source, sources, f"search.{key}", "sources")
@@ -186,13 +194,33 @@ def _check_names(config: StudyConfig) -> None:
         _require(weighted, tasks, "fit.weights", "tasks")
     if "mean" in tasks:
         raise ConfigError("measure.tasks: `mean` is the name of the objective over all tasks; name the task otherwise.")
-    if config.validation.enabled and config.seed in config.validation.seeds:
+    listed = config.validation.seeds
+    if config.validation.enabled and isinstance(listed, list) and config.seed in listed:
         raise ConfigError(
             f"validation.seeds contains the study's own seed {config.seed}; a validation run needs another seed, "
-            f"or it repeats a run of the grid. Take e.g. [{config.seed + 1}]."
+            f"or it repeats a run of the grid. Take e.g. [{config.seed + 1}], or how many trainings: {len(listed)}."
         )
     if sum(config.task_weights().values()) <= 0:
         raise ConfigError("measure.tasks: at least one task needs a weight above 0.")
+
+
+def _check_search(config: StudyConfig) -> None:
+    if config.grid is None and config.rounds is None:
+        raise ConfigError(
+            "The study says neither which mixtures to train (grid) nor what it may spend to choose them "
+            "(rounds: {budget_flops: ...}). Give one of them, or both: then the grid's runs come first."
+        )
+    own = [o.name for o in config.search.objectives if isinstance(o, ObjectiveConfig)]
+    asked = {
+        f"search.objectives.{', '.join(own)} with weights of its own": own,
+        "search.pareto": config.search.pareto,
+        "search.prior_weight": config.search.prior_weight,
+    }
+    for what in (name for name, given in asked.items() if given and config.rounds is None):
+        raise ConfigError(
+            f"{what} needs a search in rounds. Add `rounds: {{budget_flops: ...}}`; with the FLOPs of the grid as "
+            "budget it trains nothing more."
+        )
 
 
 def _require(name: str, known: Sequence[str], where: str, what: str) -> None:
@@ -204,7 +232,7 @@ def _require(name: str, known: Sequence[str], where: str, what: str) -> None:
 
 def save_config(config: StudyConfig, folder: Path) -> None:
     """Writes the study file into the study's folder, for whoever finds the folder later."""
-    (folder / "study.yaml").write_text(config.dump(), encoding="utf-8")
+    (folder / STUDY_FILE).write_text(config.dump(), encoding="utf-8")
 
 
 def describe_runs(specs: Sequence[RunSpec]) -> list[dict[str, Any]]:

@@ -6,13 +6,13 @@ import os
 import resource
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 import pyarrow as pa
 from rich.console import Console
@@ -24,11 +24,28 @@ from flp_ray.distributed.context import Question, StudyContext
 from flp_ray.errors import StorageError
 from flp_ray.report import RunTable
 from flp_ray.store import FolderLock, TableWriter, stage_row
+from flp_ray.tune import TuningConfig
 
 if TYPE_CHECKING:
     from flp_ray.distributed.store_actor import RemoteWriter
 
 LOCK_WAIT_SECONDS = 5.0
+
+
+class Asked(Protocol):
+    """Decides runs one by one; `flp_ray.rounds.Rounds` is one."""
+
+    def follow(self, *, planned: Callable[[RunSpec], None], say: Callable[[str], None]) -> None:
+        """Says who is to be told of each run and each decision."""
+        ...
+
+    def ask(self) -> RunSpec | Literal["end"] | None:
+        """The next run; `end` when there is none; None while what is training must be known before."""
+        ...
+
+    def failed(self, run_id: str) -> None:
+        """A run failed on every attempt."""
+        ...
 
 
 @dataclass(slots=True)
@@ -119,7 +136,49 @@ class Session:
         from flp_ray.distributed.launch import train_runs
         from flp_ray.distributed.surrogate_actor import Outlook
 
-        context = StudyContext(
+        context = self._context(text)
+        with RunTable(specs, self.console, earlier) as table:
+            follow = Outlook(self.study_dir, question, table.say).on_finished if question else _ignore
+            return train_runs(specs, context, slots=slots, watcher=table, on_finished=follow)
+
+    def search(self, rounds: Asked, text: PreparedText, *, earlier: int) -> dict[str, str]:
+        """Trains and measures runs that are decided one by one, whenever a slot is free.
+
+        Args:
+            rounds: Decides them.
+            text: The prepared text.
+            earlier: Sampling runs that were finished before, for the display.
+
+        Returns:
+            The reason by run id, of the runs that failed on every attempt.
+        """
+        slots = self.connect()
+        from flp_ray.distributed.asking import train_asked
+
+        with RunTable((), self.console, earlier) as table:
+            rounds.follow(planned=table.planned, say=table.note)
+            return train_asked(rounds.ask, self._context(text), slots=slots, watcher=table, on_failed=rounds.failed)
+
+    def tune(self, trials: Sequence[RunSpec], text: PreparedText, tuning: TuningConfig) -> dict[str, str]:
+        """Trains the trials of a tuning on the cluster; those that are over are not trained again.
+
+        Args:
+            trials: All trials.
+            text: The prepared text.
+            tuning: The tuning.
+
+        Returns:
+            The reason by trial, of those that failed on every attempt.
+        """
+        slots = self.connect()
+        from flp_ray.distributed.tuning import tune_trials
+        from flp_ray.report.tuning_view import TrialLines
+
+        lines = TrialLines(trials, tuning.parameters, self.console)
+        return tune_trials(trials, self._context(text), tuning, slots=slots, watcher=lines)
+
+    def _context(self, text: PreparedText) -> StudyContext:
+        return StudyContext(
             study_dir=self.study_dir,
             session=self.name,
             text=text,
@@ -128,9 +187,6 @@ class Session:
             max_epochs=self.config.text.max_epochs,
             keep_checkpoints=self.config.training.keep_checkpoints,
         )
-        with RunTable(specs, self.console, earlier) as table:
-            follow = Outlook(self.study_dir, question, table.say).on_finished if question else _ignore
-            return train_runs(specs, context, slots=slots, watcher=table, on_finished=follow)
 
     def _close_writer(self) -> None:
         if isinstance(self._writer, TableWriter):

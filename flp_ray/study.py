@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from flp_ray.config import StudyConfig, describe_runs
 from flp_ray.core.mixture import Mixture
-from flp_ray.core.prediction import Proposal
-from flp_ray.core.run import RunSpec, stable_hash
+from flp_ray.core.prediction import Experiment
+from flp_ray.core.run import RunSpec
 from flp_ray.core.text import PreparedText
-from flp_ray.data import load_text, settings_hash, text_id
-from flp_ray.errors import ConfigError, TextError
+from flp_ray.core.tuning import Tuning
+from flp_ray.data import load_text
+from flp_ray.design import SearchPlan, plan_search, study_space
+from flp_ray.errors import ConfigError
 from flp_ray.fit import check_settings
+from flp_ray.growth import Growth, growth_since, kept_config
+from flp_ray.pinning import read_pin, study_identity
 from flp_ray.plan import Cost, RunFactory, Rung, cost, grid_mixtures, ladder
 from flp_ray.plan.ladder import require_size
-from flp_ray.propose import search_lattice
+from flp_ray.propose.space import Space
 from flp_ray.store import finished_runs, load_specs, run_states
+from flp_ray.tuned import TunedPlan, tuned_plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,13 +39,17 @@ class StudyPlan:
         factory: Makes further runs of the study.
         sampling: Runs that are fitted on.
         targets: Runs that are predicted and compared.
-        mixtures: Mixtures of the grid.
+        mixtures: Mixtures of the sampling runs.
         target: The size that proposals are made for.
         finished: Ids of all runs of the study's folder that are trained and measured.
         text: The prepared text; None before it is there.
         total: What the whole study costs, validation included.
         to_do: What of it is still to be paid.
         slots: Runs at the same time, as far as is known without asking a cluster.
+        space: Mixtures that may be proposed.
+        searched: The search in rounds, as far as it has come; None where the study has a grid alone.
+        tuning: Where the sizes' hyperparameters come from, if they are tuned.
+        growth: What has changed since the study was last given; None where nothing has, or it is new.
     """
 
     config: StudyConfig
@@ -54,6 +63,10 @@ class StudyPlan:
     total: Cost
     to_do: Cost
     slots: int
+    space: Space
+    searched: SearchPlan | None = None
+    tuning: TunedPlan | None = None
+    growth: Growth | None = None
 
     @property
     def specs(self) -> tuple[RunSpec, ...]:
@@ -70,33 +83,94 @@ class StudyPlan:
         """The plan's totals as a JSON value."""
         remaining = [s for s in self.specs if s.run_id not in self.finished]
         runs = _validation_runs(self.config)
-        return asdict(self.total) | {
-            "runs": len(self.specs),
-            "remaining_runs": len(remaining),
-            "remaining_flops": sum(s.flops for s in remaining),
-            "validation_runs": runs,
-            "validation_flops": runs * self.target_flops,
-            "slots": self.slots,
+        return (
+            asdict(self.total)
+            | {
+                "runs": len(self.specs),
+                "remaining_runs": len(remaining),
+                "remaining_flops": sum(s.flops for s in remaining),
+                "validation_runs": runs,
+                "validation_flops": runs * self.target_flops,
+                "slots": self.slots,
+            }
+            | self._tuning_totals()
+            | self._search_totals()
+        )
+
+    def _search_totals(self) -> dict[str, Any]:
+        if self.searched is None or self.config.rounds is None:
+            return {}
+        planned = self.searched
+        return {
+            "budget_flops": self.config.rounds.budget_flops,
+            "search_flops": max(0.0, planned.search.budget_flops - sum(s.flops for s in self.sampling)),
+            "search_ended": planned.ended,
         }
+
+    def _tuning_totals(self) -> dict[str, Any]:
+        if self.tuning is None:
+            return {}
+        trials = self.tuning.missing
+        return {
+            "tuned": self.tuning.laws is not None,
+            "tuning_trials": len(trials),
+            "tuning_flops": sum(trial.flops for trial in trials),
+        }
+
+    def tuning_view(self, study_dir: Path) -> Tuning | None:
+        """The tuning as it is shown, with the values of the sizes that the study trains; None without one."""
+        if self.tuning is None:
+            return None
+        sizes = {spec.size for spec in self.specs}
+        rungs = dict.fromkeys([*(rung for size, rung in self.factory.rungs.items() if size in sizes), self.target])
+        return self.tuning.view(study_dir, rungs)
 
     def missing(self, specs: Sequence[RunSpec], finished: set[str]) -> list[RunSpec]:
         """Those of the runs that are not trained yet."""
         return [s for s in specs if s.run_id not in finished]
 
-    def validation(self, proposals: Sequence[Proposal]) -> tuple[RunSpec, ...]:
-        """The runs that validate proposals, one a seed; a mixture proposed twice is trained once."""
-        if not self.config.validation.enabled:
+    def validation(self, experiments: Sequence[Experiment]) -> tuple[RunSpec, ...]:
+        """The runs that validate proposals: each mixture once a seed, a mixture that comes twice once.
+
+        With two seeds and more the best known mixtures are trained as well. A seed that would repeat one of the
+        sampling or target runs is passed over where the study file gives a number, so that all runs are fresh.
+
+        Args:
+            experiments: Proposals with what they are held against.
+        """
+        settings = self.config.validation
+        if not settings.enabled:
             return ()
-        runs = [
-            self.factory.run(p.size, p.mixture, "validation", seed)
-            for p in proposals
-            for seed in self.config.validation.seeds
-        ]
-        return tuple({run.run_id: run for run in runs}.values())
+        known = {run.run_id for run in self.specs}
+        runs: dict[str, RunSpec] = {}
+        for experiment in experiments:
+            mixtures = [experiment.proposal.mixture]
+            if settings.both_sides and experiment.best_known is not None:
+                mixtures.append(experiment.best_known)
+            for mixture in mixtures:
+                made = (
+                    self.factory.run(
+                        experiment.proposal.size,
+                        mixture,
+                        "validation",
+                        seed,
+                        train_tokens=experiment.proposal.train_tokens,
+                    )
+                    for seed in settings.candidates(self.config.seed)
+                )
+                fresh = (run for run in made if isinstance(settings.seeds, list) or run.run_id not in known)
+                runs |= {run.run_id: run for run in islice(fresh, settings.trainings)}
+        return tuple(runs.values())
 
     def as_json(self) -> dict[str, Any]:
         """The plan as `flp-ray plan --json` prints it."""
-        return {"study": self.config.study, "runs": describe_runs(self.specs), "totals": self.totals}
+        growth = None if self.growth is None else self.growth.as_json()
+        return {
+            "study": self.config.study,
+            "runs": describe_runs(self.specs),
+            "totals": self.totals,
+            "growth": growth,
+        }
 
 
 def make_plan(config: StudyConfig, study_dir: Path) -> StudyPlan:
@@ -112,6 +186,8 @@ def make_plan(config: StudyConfig, study_dir: Path) -> StudyPlan:
     rungs = ladder(config.ladder)
     sizes = tuple(size for size in rungs if config.ladder.sizes is None or size in config.ladder.sizes)
     target = require_size(rungs, config.search.target_size or sizes[-1], "search.target_size")
+    if config.search.target_tokens is not None:
+        target = replace(target, train_tokens=config.search.target_tokens)
     factory = RunFactory(
         rungs=rungs,
         sizes=sizes,
@@ -119,13 +195,26 @@ def make_plan(config: StudyConfig, study_dir: Path) -> StudyPlan:
         vocabulary=config.text.tokenizer.vocabulary,
         sequence_length=config.text.sequence_length,
         recipe=config.training.recipe(),
-        text_id=text_id(config.text, config.seed),
+        text=study_identity(config, read_pin(study_dir)),
         seed=config.seed,
     )
     text = load_text(study_dir / "text")
+    factory, tuning = tuned_plan(config, factory, study_dir)
     check_settings(config.fit)
-    search_lattice(config.search, config.sources)
-    sampling, targets, slots = factory.sampling(config.grid), factory.targets(config.grid), _slots(config)
+    slots, validation_runs = _slots(config), _validation_runs(config)
+    tokens = {
+        source: text.sources[source].tokens if text and source in text.sources else stated.tokens
+        for source, stated in config.text.sources.items()
+    }
+    space = study_space(config, target, tokens)
+    searched = plan_search(config, factory, target, tokens, study_dir, validation_runs=validation_runs)
+    targets = factory.targets(config.grid) if config.grid is not None else ()
+    if searched is not None:
+        sampling = searched.sampling(factory)
+        mixtures = tuple(dict.fromkeys(s.mixture for s in sampling))
+    else:
+        assert config.grid is not None, "a study has a grid or rounds"
+        sampling, mixtures = factory.sampling(config.grid), grid_mixtures(config.grid, config.sources)
     both = {s.run_id for s in sampling} & {s.run_id for s in targets}
     for twice in (s for s in targets if s.run_id in both):
         raise ConfigError(
@@ -133,10 +222,6 @@ def make_plan(config: StudyConfig, study_dir: Path) -> StudyPlan:
             "must not be fitted on. Take it out of one of them."
         )
     rates = _rates(config, study_dir, tuple(rungs))
-    tokens = {
-        source: text.sources[source].tokens if text and source in text.sources else stated.tokens
-        for source, stated in config.text.sources.items()
-    }
 
     def bill(specs: Sequence[RunSpec], text_tokens: Mapping[str, int | None]) -> Cost:
         return cost(
@@ -149,11 +234,13 @@ def make_plan(config: StudyConfig, study_dir: Path) -> StudyPlan:
         )
 
     finished = frozenset(finished_runs(study_dir))
-    mixtures = grid_mixtures(config.grid, config.sources)
     # Validation is trained at mixtures that nobody knows yet; what it costs hangs on the size alone.
-    validated = sum(s.purpose == "validation" and s.run_id in finished for s in load_specs(study_dir))
-    validation = [factory.run(target.size, mixtures[0], "validation")] * _validation_runs(config)
+    recorded, before = load_specs(study_dir), kept_config(study_dir)
+    validated = sum(s.purpose == "validation" and s.run_id in finished for s in recorded)
+    one = factory.run(target.size, mixtures[0], "validation", train_tokens=target.train_tokens)
+    validation = [one] * validation_runs
     missing = [s for s in sampling + targets if s.run_id not in finished] + validation[validated:]
+    trials, missing_trials = (tuning.trials, tuning.missing) if tuning else ((), ())
     return StudyPlan(
         config=config,
         factory=factory,
@@ -163,78 +250,23 @@ def make_plan(config: StudyConfig, study_dir: Path) -> StudyPlan:
         target=target,
         finished=finished,
         text=text,
-        total=bill([*sampling, *targets, *validation], tokens),
-        to_do=bill(missing, dict.fromkeys(tokens) if text else tokens),
+        total=bill([*trials, *sampling, *targets, *validation], tokens),
+        to_do=bill([*missing_trials, *missing], dict.fromkeys(tokens) if text else tokens),
         slots=slots,
+        space=space,
+        searched=searched,
+        tuning=tuning,
+        growth=growth_since(before, config, planned=sampling + targets, recorded=recorded, finished=finished)
+        if before
+        else None,
     )
 
 
 def _validation_runs(config: StudyConfig) -> int:
-    return len(set(config.search.objectives)) * len(config.validation.seeds) if config.validation.enabled else 0
-
-
-PIN = "pinned.json"
-"""What a study's runs were trained on and measured with; written before the first of them starts."""
-
-
-def check_unchanged(config: StudyConfig, study_dir: Path) -> None:
-    """Refuses a study file whose text or measuring differs from what the study's runs have had.
-
-    Their records would stand side by side under the same names and mean different things.
-
-    Raises:
-        ConfigError: Says which of the two has changed.
-    """
-    pinned, now = _pinned(study_dir), _identity(config)
-    changed = [name for name, value in now.items() if pinned is not None and pinned[name] != value]
-    if changed:
-        raise ConfigError(
-            f"The settings of {' and '.join(changed)} differ from those that the runs in {study_dir} have had, so "
-            "their records could not be compared. Restore the settings (study.yaml in that folder holds them), or give "
-            "another --study-dir."
-        )
-
-
-def pinned_text(study_dir: Path) -> PreparedText | None:
-    """The text that the study's runs are trained on, if it still stands whole in the study's folder."""
-    pinned, text = _pinned(study_dir), load_text(study_dir / "text")
-    return text if pinned and text and text.content_id == pinned["content_id"] else None
-
-
-def pin(config: StudyConfig, study_dir: Path, text: PreparedText) -> None:
-    """Writes down what the study's runs are trained on and measured with, before the first of them starts.
-
-    Raises:
-        TextError: Runs have started on other text, which is lost.
-    """
-    pinned = _pinned(study_dir)
-    if pinned is not None and pinned["content_id"] != text.content_id:
-        raise TextError(
-            f"The prepared text of this study is gone, and what its sources give now ({text.content_id}) is not what "
-            f"its runs were trained on ({pinned['content_id']}): a file or an installed package has changed. Restore "
-            "it, or give another --study-dir."
-        )
-    if pinned is None:
-        value = _identity(config) | {"content_id": text.content_id}
-        (study_dir / f".{PIN}").write_text(json.dumps(value))
-        (study_dir / f".{PIN}").replace(study_dir / PIN)
-
-
-def _pinned(study_dir: Path) -> dict[str, str] | None:
-    """What is pinned; None as long as no run has begun, when everything may still change."""
-    if not any(run.attempts for run in run_states(study_dir)) or not (study_dir / PIN).exists():
-        return None
-    return dict(json.loads((study_dir / PIN).read_text()))
-
-
-def _identity(config: StudyConfig) -> dict[str, str]:
-    described = {"weight", "random_performance", "emergence_margin"}  # what a score is held against, not the score
-    measure = config.measure.model_dump(mode="json", exclude={"tasks"})
-    tasks = {name: task.model_dump(mode="json", exclude=described) for name, task in config.measure.tasks.items()}
-    return {
-        "text": settings_hash(config.text, config.item_sets(), config.seed),
-        "measure": stable_hash([measure, tasks]),
-    }
+    """Most runs that validation can take: a proposal for each objective, and what each is held against."""
+    settings = config.validation
+    sides = 2 if settings.both_sides else 1
+    return len(config.search.objective_names) * sides * settings.trainings if settings.enabled else 0
 
 
 def _slots(config: StudyConfig) -> int:

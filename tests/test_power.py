@@ -31,7 +31,7 @@ def plan_of(tmp_path, job="demo.yaml", **changed):
 
 def three_sources(tmp_path, **changed):
     study = yaml.safe_load((JOBS / "demo.yaml").read_text())
-    domains = {name: {"builtin": "general"} for name in ("general", "code")}
+    domains = {name: {"held_out": name} for name in ("general", "code")}
     text = study["text"] | {"sources": study["text"]["sources"] | {"third": {"builtin": "math"}}, "domains": domains}
     grid = {"ratios": {"code": [0.1, 0.3, 0.5], "third": [0.1, 0.3, 0.5]}}
     tasks = {

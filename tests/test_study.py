@@ -14,7 +14,7 @@ import psutil
 import pytest
 import yaml
 
-from flp_ray.store import run_states
+from flp_ray.store import first_starts, load_experiments, load_specs, run_states
 
 pytestmark = [pytest.mark.ray, pytest.mark.deepspeed, pytest.mark.slow, pytest.mark.timeout(1500)]
 
@@ -79,6 +79,15 @@ def test_the_whole_loop_leaves_what_it_promises(undisturbed):
         assert float(row["value"]) >= 0
         if row["kind"] in ("performance", "domain_loss", "bpb"):
             assert float(row["stderr"]) > 0
+
+
+def test_the_prediction_was_on_the_disk_before_its_validation_began(undisturbed):
+    study_dir, log, _ = undisturbed
+    (experiment,) = load_experiments(study_dir)
+    began = [first_starts(study_dir)[s.run_id] for s in load_specs(study_dir) if s.purpose == "validation"]
+    assert len(began) == 1 and experiment.written < began[0]
+    assert experiment.best_known is not None
+    assert "Prediction: " in log and "written down" in log
 
 
 def test_given_again_it_trains_nothing_and_changes_nothing(undisturbed):
@@ -173,8 +182,11 @@ def test_planning_fitting_proposing_and_reporting_load_neither_torch_nor_ray(und
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"intermediate_items": 63}, "settings of measure"),
-        ({"tasks": {"word_order": {"builtin": "word_order", "domain": "general", "items": 128}}}, "settings of text"),
+        ({"intermediate_items": 63}, "measure.intermediate_items was 64 and is now 63"),
+        (
+            {"tasks": {"word_order": {"builtin": "word_order", "domain": "general", "items": 128}}},
+            "measure.tasks.code_syntax is gone",
+        ),
     ],
 )
 def test_other_measuring_than_the_runs_have_had_is_refused(undisturbed, change, words, tmp_path):

@@ -51,5 +51,9 @@ class Mixture:
         """The ratios by source, in the order of the names."""
         return dict(zip(self.sources, self.ratios, strict=True))
 
+    def used(self) -> dict[str, float]:
+        """The ratios above 0 by source: what a run has text of. A source at 0 changes nothing in a run."""
+        return {source: ratio for source, ratio in self.as_dict().items() if ratio > 0}
+
     def __str__(self) -> str:
         return " ".join(f"{s}={r:.4g}" for s, r in zip(self.sources, self.ratios, strict=True))

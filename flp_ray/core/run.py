@@ -67,6 +67,9 @@ class Recipe:
 class RunSpec:
     """One training: shape, mixture, tokens and recipe. `run_id` is the hash of all but the purpose.
 
+    A mixture that names a source at ratio 0 is the same run as one that does not name it, so a study that gains a
+    source keeps its runs.
+
     Attributes:
         purpose: What the run's records may be used for.
         size: The shape's name on its ladder, e.g. `0.12B`.
@@ -79,7 +82,7 @@ class RunSpec:
         learning_rate: Peak learning rate.
         seed: Seeds the initialisation and the order of the text.
         recipe: The optimiser's settings and the checkpoint schedule.
-        text_id: Identity of the study's text settings (sources, tokenizer); two texts never share a run id.
+        text_id: Identity of the text that it is trained on (`TextIdentity.of`); two texts never share a run id.
 
     Raises:
         ConfigError: Token count, batch or learning rate make no training.
@@ -113,7 +116,7 @@ class RunSpec:
     @property
     def run_id(self) -> str:
         """Twelve hexadecimal digits: the hash of everything that defines the run but its purpose."""
-        definition = asdict(self)
+        definition = asdict(self) | {"mixture": self.mixture.used()}
         del definition["purpose"]
         return stable_hash(definition)
 

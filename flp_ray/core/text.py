@@ -9,6 +9,9 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from flp_ray.core.mixture import Mixture
+from flp_ray.core.run import stable_hash
+
 ItemKind = Literal["continuation", "word_order", "code_syntax"]
 """The built-in tasks; chance is 1/4, 1/2 and 1/2."""
 
@@ -71,6 +74,23 @@ class ItemSet:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TextIdentity:
+    """What a study's runs are trained on, as far as settings tell, by source.
+
+    Attributes:
+        shared: Identity of what all runs share: tokenizer, sequence length, split, decontamination, seed.
+        sources: Identity of each source's settings.
+    """
+
+    shared: str
+    sources: Mapping[str, str]
+
+    def of(self, mixture: Mixture) -> str:
+        """Identity of the text of one run: of the sources that it has text of, and of no other."""
+        return stable_hash([self.shared, {source: self.sources[source] for source in mixture.used()}])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedText:
     """All token blocks, items and the tokenizer of a study.
 
@@ -81,7 +101,7 @@ class PreparedText:
         tokenizer: Folder that `transformers.AutoTokenizer` loads.
         vocabulary: Number of tokens that the models are built for.
         removed: What was dropped on the way: counts of documents by reason, for the report.
-        content_id: Hash over every content hash; a study refuses text that differs from its first.
+        content_id: Hash over the contents of all parts.
     """
 
     sources: dict[str, TokenBlocks]

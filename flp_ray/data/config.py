@@ -77,6 +77,18 @@ class TextConfig(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     )
 
     @model_validator(mode="after")
+    def _trained_on_or_held_out(self) -> Self:
+        for name, domain in self.domains.items():
+            for source, text in self.sources.items():
+                if domain.builtin is not None and domain.builtin == text.builtin:
+                    raise ValueError(
+                        f"domain {name} is the built-in text {domain.builtin}, which source {source} trains on, so its "
+                        f"loss would be that of text seen before. Hold it out of the source ({name}: {{held_out: "
+                        f"{source}}}), or take one of the two out"
+                    )
+        return self
+
+    @model_validator(mode="after")
     def _held_out_of_a_source(self) -> Self:
         for name, domain in self.domains.items():
             if domain.held_out is not None and domain.held_out not in self.sources:

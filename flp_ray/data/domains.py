@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +47,7 @@ def domain_pool(
     with_items: bool,
     max_characters: int,
     seed: int,
+    used: Collection[int] = (),
 ) -> DomainPool:
     """Takes one domain's documents from a spool.
 
@@ -60,17 +61,11 @@ def domain_pool(
         with_items: Whether a task is made of this domain.
         max_characters: Stop looking at about this much text.
         seed: The study's seed.
+        used: Keys of excerpts that other domains' losses are measured on already; their groups are passed over.
     """
     source = domains[name].held_out
     sharing = sorted(other for other, domain in domains.items() if source and domain.held_out == source) or [name]
-    groups: dict[str, list[str]] = {}
-    characters = 0
-    for document in spool.held():
-        group = document.group if document.group is not None else f"{text_key(document.text):x}"
-        groups.setdefault(group, []).append(document.text)
-        characters += len(document.text)
-        if characters >= max_characters * len(sharing):
-            break
+    groups = held_groups(spool, max_characters=max_characters * len(sharing), used=used)
     # Dealt out in the order of a hash, not by the hash itself: a handful of groups must not end on one side.
     dealt = sorted(groups, key=lambda group: share(group, salt=f"domain {seed}"))[sharing.index(name) :: len(sharing)]
     loss: list[str] = []
@@ -83,22 +78,53 @@ def domain_pool(
     return DomainPool(loss=tuple(loss), items=tuple(items))
 
 
-def domain_texts(
-    texts: Sequence[str], encoder: TextEncoder, *, sequences: int, sequence_length: int, seed: int
-) -> list[str]:
-    """A sample of excerpts that fills a domain's sequences; all of them where they do not fill it.
+def held_groups(spool: Spool, *, max_characters: int, used: Collection[int] = ()) -> dict[str, list[str]]:
+    """Held-out documents by group, in the order of the spool.
 
     Args:
-        texts: The domain's documents.
-        encoder: The study's tokenizer.
-        sequences: Sequences wanted.
-        sequence_length: Tokens per sequence.
+        spool: Where they are.
+        max_characters: Stop looking at about this much text.
+        used: Keys of excerpts; a group that holds one of them is passed over.
+    """
+    groups: dict[str, list[str]] = {}
+    passed: set[str] = set()
+    characters = 0
+    for document in spool.held():
+        group = document.group if document.group is not None else f"{text_key(document.text):x}"
+        if used and group not in passed and any(text_key(excerpt) in used for excerpt in _excerpts(document.text)):
+            passed.add(group)
+            characters -= sum(map(len, groups.pop(group, ())))
+        if group in passed:
+            continue
+        groups.setdefault(group, []).append(document.text)
+        characters += len(document.text)
+        if characters >= max_characters:
+            break
+    return groups
+
+
+def sampled_excerpts(texts: Sequence[str], *, seed: int) -> list[str]:
+    """All excerpts of a domain's documents, in the order in which they are taken.
+
+    Args:
+        texts: The documents.
         seed: The study's seed.
     """
-    excerpts = sorted(
+    return sorted(
         (excerpt for text in texts for excerpt in _excerpts(text)),
         key=lambda excerpt: (hash64(excerpt, salt=f"excerpt {seed}"), excerpt),
     )
+
+
+def domain_texts(excerpts: Sequence[str], encoder: TextEncoder, *, sequences: int, sequence_length: int) -> list[str]:
+    """The first excerpts that fill a domain's sequences; all of them where they do not fill it.
+
+    Args:
+        excerpts: The domain's excerpts.
+        encoder: The study's tokenizer.
+        sequences: Sequences wanted.
+        sequence_length: Tokens per sequence.
+    """
     chosen: list[str] = []
     missing = sequences * sequence_length
     for start in range(0, len(excerpts), _EXCERPTS_AT_ONCE):
@@ -120,10 +146,21 @@ def write_domain(
     vocabulary: int,
     sequences: int,
     sequence_length: int,
+    left_out: str = "",
 ) -> TokenBlocks:
     """Writes a domain's excerpts as token blocks.
 
     Fewer sequences than asked for are taken as they are, down to `MIN_SEQUENCES`.
+
+    Args:
+        name: The domain.
+        texts: Its excerpts.
+        encoder: The study's tokenizer.
+        path: Where to.
+        vocabulary: Number of tokens.
+        sequences: Sequences wanted.
+        sequence_length: Tokens per sequence.
+        left_out: What was left out of the excerpts, for the message.
 
     Raises:
         TextError: There is too little text.
@@ -135,7 +172,7 @@ def write_domain(
     if blocks.sequences < least:
         raise TextError(
             f"Domain {name!r} is too short: {len(texts)} held-out pieces with {sum(map(len, texts))} "
-            f"characters give {blocks.sequences} sequences of {sequence_length} tokens; {sequences} are "
+            f"characters give {blocks.sequences} sequences of {sequence_length} tokens{left_out}; {sequences} are "
             f"asked for and at least {least} are needed. Give it more text, hold out more "
             "(text.held_out_fraction), or shorten text.sequence_length."
         )

@@ -22,40 +22,57 @@ from flp_ray.errors import TextError
 _DRAFTS_AT_ONCE = 256
 
 
-def write_items(
+def draft_items(
     item_set: ItemSet,
     texts: Sequence[str],
     encoder: TextEncoder,
-    path: Path,
     *,
     sequence_length: int,
     seed: int,
-) -> None:
-    """Makes the items of one task and writes them: one JSON object a line with id, question, choices, gold.
+    wanted: int | None = None,
+) -> list[Draft]:
+    """Drafts the questions of one task.
 
     Args:
         item_set: Which task, of what kind, how many items.
         texts: The domain's held-out documents that no loss is measured on.
         encoder: The study's tokenizer; question and choice together fit into one sequence.
-        path: Where to.
         sequence_length: Tokens per sequence.
         seed: Another seed makes other items.
+        wanted: Drafts at most, where some will be left out; the items asked for by default.
+
+    Returns:
+        As many drafts as are wanted, or fewer where the documents give no more.
+    """
+    wanted = item_set.items if wanted is None else wanted
+    rng = _random(item_set, "items", seed)
+    texts = rng.sample(texts, len(texts))
+    drafts = _drafts(item_set, texts, encoder, rng, sequence_length, wanted)
+    return list(islice(_fitting(drafts, encoder, sequence_length), wanted))
+
+
+def write_items(item_set: ItemSet, drafts: Sequence[Draft], path: Path, *, seed: int, left_out: str = "") -> None:
+    """Writes the items of one task: one JSON object a line with id, question, choices, gold.
+
+    Args:
+        item_set: Which task, how many items.
+        drafts: Its drafts, the first of which are taken.
+        path: Where to.
+        seed: Another seed shuffles the choices differently.
+        left_out: What was left out of the drafts, for the message.
 
     Raises:
-        TextError: The documents give fewer items than asked for.
+        TextError: There are fewer drafts than items asked for.
     """
-    rng = random.Random(hash64(f"{item_set.task} {item_set.kind} {item_set.domain}", salt=f"items {seed}"))
-    texts = rng.sample(texts, len(texts))
-    drafts = _fitting(_drafts(item_set, texts, encoder, rng, sequence_length), encoder, sequence_length)
-    kept = list(islice(drafts, item_set.items))
+    kept = drafts[: item_set.items]
     if len(kept) < item_set.items:
         raise TextError(
-            f"Task {item_set.task!r} ({item_set.kind}): {item_set.items} items are wanted, the "
-            f"{len(texts)} held-out documents of domain {item_set.domain!r} give {len(kept)}; ask for at "
-            f"most {len(kept)} items, give the domain more text, or hold out more (text.held_out_fraction)."
+            f"Task {item_set.task!r} ({item_set.kind}): {item_set.items} items are wanted, the held-out documents of "
+            f"domain {item_set.domain!r} give {len(kept)}{left_out}; ask for at most {len(kept)} items, give the "
+            "domain more text, or hold out more (text.held_out_fraction)."
         )
     golds = [number % (len(kept[0].wrong) + 1) for number in range(len(kept))]
-    rng.shuffle(golds)
+    _random(item_set, "golds", seed).shuffle(golds)
     building = path.with_name(path.name + ".tmp")
     path.parent.mkdir(parents=True, exist_ok=True)
     with building.open("w") as file:
@@ -73,6 +90,11 @@ def write_items(
     building.replace(path)
 
 
+def draft_texts(draft: Draft) -> list[str]:
+    """All text that a draft shows, each choice behind its question."""
+    return [f"{draft.question} {choice}" for choice in (draft.right, *draft.wrong)]
+
+
 def item_texts(path: Path) -> Iterator[str]:
     """All text that the items of a file show, each choice behind its question."""
     with path.open() as file:
@@ -86,11 +108,20 @@ def items_hash(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
+def _random(item_set: ItemSet, what: str, seed: int) -> random.Random:
+    return random.Random(hash64(f"{item_set.task} {item_set.kind} {item_set.domain}", salt=f"{what} {seed}"))
+
+
 def _drafts(
-    item_set: ItemSet, texts: Sequence[str], encoder: TextEncoder, rng: random.Random, sequence_length: int
+    item_set: ItemSet,
+    texts: Sequence[str],
+    encoder: TextEncoder,
+    rng: random.Random,
+    sequence_length: int,
+    wanted: int,
 ) -> Iterator[Draft]:
     if item_set.kind == "continuation":
-        return continuations(texts, encoder, rng, sequence_length=sequence_length, wanted=item_set.items)
+        return continuations(texts, encoder, rng, sequence_length=sequence_length, wanted=wanted)
     if item_set.kind == "word_order":
         return word_orders(texts, rng)
     # A token is at least one character and mostly two or more; longer pieces than this rarely fit.
@@ -101,7 +132,7 @@ def _fitting(drafts: Iterator[Draft], encoder: TextEncoder, sequence_length: int
     """Drafts that fit into a sequence with the token that begins a text, each question and choice once."""
     seen: set[tuple[str, str]] = set()
     while batch := list(islice(drafts, _DRAFTS_AT_ONCE)):
-        rows = [f"{draft.question} {choice}" for draft in batch for choice in (draft.right, *draft.wrong)]
+        rows = [text for draft in batch for text in draft_texts(draft)]
         lengths = iter(encoder.lengths(rows))
         for draft in batch:
             longest = max([next(lengths) for _ in (draft.right, *draft.wrong)])

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flp_ray.core.text import PreparedText, TokenBlocks
+from flp_ray.data.standing import excerpts_path, keys_path
 
 NAME = "text.json"
 
@@ -64,7 +65,9 @@ def load_text(folder: Path) -> PreparedText | None:
     root = folder.resolve()
     text = _moved(PreparedText.from_dict(manifest.prepared), lambda path: str(root / path))
     blocks = (*text.sources.values(), *text.domains.values())
-    paths = [*(b.path for b in blocks), *text.items.values(), text.tokenizer]
+    paths: list[str | Path] = [*(b.path for b in blocks), *text.items.values(), text.tokenizer]
+    paths += [keys_path(b.path) for b in text.sources.values()]
+    paths += [excerpts_path(b.path) for b in text.domains.values()]
     return text if all(Path(path).exists() for path in paths) else None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,8 @@ _CHARACTERS_AT_ONCE = 2_000_000
 
 def write_source(
     name: str,
-    spools: Mapping[str, Spool],
+    spool: Spool,
+    earlier: Sequence[NDArray[np.uint64]],
     encoder: TextEncoder,
     decontaminator: Decontaminator,
     path: Path,
@@ -37,7 +38,8 @@ def write_source(
 
     Args:
         name: The source.
-        spools: All sources in the study's order; a text that several hold stays with the first.
+        spool: Its documents.
+        earlier: Text keys of the sources before it, each (documents,); a text that several hold stays with the first.
         encoder: The study's tokenizer.
         decontaminator: Knows what domains and items show.
         path: Where to.
@@ -50,12 +52,8 @@ def write_source(
     Raises:
         TextError: What is left does not fill one sequence.
     """
-    spool = spools[name]
-    names = list(spools)
-    before = [spools[other].keys() for other in names[: names.index(name)]]
-    earlier = np.concatenate(before) if before else np.empty(0, np.uint64)
     dropped: Counter[str] = Counter({f"{name}: {DUPLICATE}": spool.duplicates})
-    texts = _kept(spool, earlier, decontaminator, name, dropped)
+    texts = _kept(spool, np.concatenate([np.empty(0, np.uint64), *earlier]), decontaminator, name, dropped)
     blocks = write_blocks(texts, encoder, path, vocabulary=vocabulary, sequence_length=sequence_length)
     if not blocks.sequences:
         raise TextError(

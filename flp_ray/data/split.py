@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,25 +65,49 @@ class Decontaminator:
     def overlapping(self, texts: Sequence[str]) -> NDArray[np.bool_]:
         """Which of these texts equal a held-out text or share an n-gram with one, shape (len(texts),)."""
         found = np.array([text_key(text) in self._keys for text in texts], dtype=bool)
-        if not len(self._hashes):
-            return found
-        start = size = 0
-        for stop, text in enumerate(texts, 1):
-            size += len(text) // 5  # bounds the memory of one look-up, whatever the caller's batch
-            if size >= _WORDS_AT_ONCE or stop == len(texts):
-                found[start:stop] |= self._shares_gram(texts[start:stop])
-                start, size = stop, 0
+        for start, part in self._parts(texts):
+            _, at = self._hits(part)
+            found[start + at] = True
         return found
 
-    def _shares_gram(self, texts: Sequence[str]) -> NDArray[np.bool_]:
+    def seen_in(self, batches: Iterable[Sequence[str]]) -> Decontaminator:
+        """The same rule from the other side: what of the held-out text these texts show.
+
+        Args:
+            batches: Training texts that stand still, so that held-out text has to give way.
+
+        Returns:
+            A finder that knows just the n-grams and whole texts that occur there; asked with its own held-out texts,
+            it tells which of them are shown.
+        """
+        keys: set[int] = set()
+        hashes: list[NDArray[np.uint64]] = [np.empty(0, np.uint64)]
+        for texts in batches:
+            keys.update(self._keys.intersection(map(text_key, texts)))
+            hashes += [np.unique(self._hits(part)[0]) for _, part in self._parts(texts)]
+        seen = copy.copy(self)
+        seen._keys, seen._hashes = keys, np.unique(np.concatenate(hashes))
+        return seen
+
+    def _parts(self, texts: Sequence[str]) -> Iterator[tuple[int, Sequence[str]]]:
+        """Texts in parts that bound the memory of one look-up, whatever the caller's batch; (first, part)."""
+        if not len(self._hashes):
+            return
+        start = size = 0
+        for stop, text in enumerate(texts, 1):
+            size += len(text) // 5
+            if size >= _WORDS_AT_ONCE or stop == len(texts):
+                yield start, texts[start:stop]
+                start, size = stop, 0
+
+    def _hits(self, texts: Sequence[str]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+        """The known n-grams in texts, and in which text each stands, arrays of equal length."""
         ids, ends = self._ids(texts)
         at = np.flatnonzero(self._whole(ids))
         hashes = self._grams(ids)[at]
         place = np.searchsorted(self._hashes, hashes)
-        hits = at[self._hashes[np.minimum(place, len(self._hashes) - 1)] == hashes]
-        found = np.zeros(len(texts), dtype=bool)
-        found[np.searchsorted(ends, hits, side="right")] = True
-        return found
+        hit = self._hashes[np.minimum(place, len(self._hashes) - 1)] == hashes
+        return hashes[hit], np.searchsorted(ends, at[hit], side="right")
 
     def _ids(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Word ids of texts laid end to end, each closed by id 0, and where each ends."""

@@ -52,6 +52,13 @@ class TextEncoder:
             lists = [e.ids for e in self._fast.encode_batch_fast(list(texts), add_special_tokens=False)]
         return [np.asarray(ids, dtype=np.int64) for ids in lists]
 
+    def decode(self, documents: Sequence[NDArray[Any]]) -> list[str]:
+        """The text of each run of token ids; for byte-level tokenizers exactly what was encoded."""
+        lists = [ids.tolist() for ids in documents]
+        if self._slow is not None:
+            return list(self._slow.batch_decode(lists, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        return list(self._fast.decode_batch(lists, skip_special_tokens=True))
+
     def lengths(self, texts: Sequence[str]) -> list[int]:
         """Number of tokens of each text."""
         return [len(ids) for ids in self.encode(texts)]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from shutil import disk_usage, rmtree
 from typing import Any, Protocol
@@ -69,35 +69,60 @@ def train_runs(
     Returns:
         The reason by run id, of the runs that failed on every attempt.
     """
-    for name in ("ray.tune", "ray.air"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # every failure is told by the watcher and in the store
-    experiment = context.study_dir / "tune"
-    for leftover in (experiment, context.study_dir / "train"):
-        rmtree(leftover, ignore_errors=True)  # of calls that were killed
-    follower = _Follower(watcher, on_finished, planned=len(specs), context=context)
-    try:
+    follower = Follower(watcher, on_finished, planned=lambda: len(specs), context=context)
+    with tune_folder(context.study_dir):
         _tune(specs, context, slots=slots, follower=follower)
-    except Exception as error:
-        # Tune keeps files of its own there, and falls over them when the disk is full.
-        free = disk_usage(context.study_dir).free
-        if free > FULL_BYTES:
-            raise
-        raise StorageError(
-            f"The disk of {context.study_dir} is full ({free} bytes are free), so the runs stopped. What is stored "
-            "stays as it is; free space and give the same command again."
-        ) from error
-    rmtree(experiment, ignore_errors=True)  # Tune's result files are no record; the store is
-    if follower.gives_up:
-        run_id, last = list(follower.failures.items())[-1]
-        raise IncompleteError(
-            f"{len(follower.failures)} of {len(specs)} runs failed on every attempt, more than "
-            f"resources.max_failed_fraction allows, so the study stopped; the last, {run_id}: {last}. What is measured "
-            "is stored. Remove the cause and give the same command again."
-        )
+    give_up(follower, len(specs))
     return follower.failures
 
 
-def _tune(specs: Sequence[RunSpec], context: StudyContext, *, slots: int, follower: _Follower) -> None:
+def give_up(follower: Follower, planned: int) -> None:
+    """Ends the study where too many of the planned runs failed.
+
+    Raises:
+        IncompleteError: They did; says the last reason.
+    """
+    if follower.gives_up:
+        run_id, last = list(follower.failures.items())[-1]
+        raise IncompleteError(
+            f"{len(follower.failures)} of {planned} runs failed on every attempt, more than "
+            f"resources.max_failed_fraction allows, so the study stopped; the last, {run_id}: {last}. What is measured "
+            "is stored. Remove the cause and give the same command again."
+        )
+
+
+@contextmanager
+def tune_folder(study_dir: Path) -> Iterator[Path]:
+    """Gives Tune a folder for its own files, which are no record; the store is.
+
+    Args:
+        study_dir: The study's folder.
+
+    Yields:
+        The folder; gone when all went well.
+
+    Raises:
+        StorageError: Tune fell over a full disk.
+    """
+    for name in ("ray.tune", "ray.air"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # every failure is told by the watcher and in the store
+    experiment = study_dir / "tune"
+    for leftover in (experiment, study_dir / "train"):
+        rmtree(leftover, ignore_errors=True)  # of calls that were killed
+    try:
+        yield experiment
+    except Exception as error:
+        free = disk_usage(study_dir).free
+        if free > FULL_BYTES:
+            raise
+        raise StorageError(
+            f"The disk of {study_dir} is full ({free} bytes are free), so the runs stopped. What is stored "
+            "stays as it is; free space and give the same command again."
+        ) from error
+    rmtree(experiment, ignore_errors=True)
+
+
+def _tune(specs: Sequence[RunSpec], context: StudyContext, *, slots: int, follower: Follower) -> None:
     longest_first = sorted(specs, key=lambda s: (-s.flops, s.run_id))
     trainable = ray.tune.with_resources(
         ray.tune.with_parameters(run_trial, context=context), trial_resources(context.resources)
@@ -108,8 +133,8 @@ def _tune(specs: Sequence[RunSpec], context: StudyContext, *, slots: int, follow
         tune_config=TuneConfig(
             reuse_actors=True,
             max_concurrent_trials=slots,
-            trial_name_creator=_run_id,
-            trial_dirname_creator=_run_id,
+            trial_name_creator=run_name,
+            trial_dirname_creator=run_name,
         ),
         run_config=RunConfig(
             name=context.session,
@@ -122,17 +147,32 @@ def _tune(specs: Sequence[RunSpec], context: StudyContext, *, slots: int, follow
     ).fit()
 
 
-def _run_id(trial: Any) -> str:
+def run_name(trial: Any) -> str:
+    """The id of a trial's run, which names its folder too."""
     return str(RunSpec.from_dict(trial.config["spec"]).run_id)
 
 
-class _Follower(Callback):  # type: ignore[misc]
-    """Turns Tune's events into the study's."""
+class Follower(Callback):  # type: ignore[misc]
+    """Turns Tune's events into the study's.
+
+    Args:
+        watcher: Is told what happens.
+        on_finished: Called with the id of every finished run.
+        planned: Says how many runs there are so far; too many failures among them end the study.
+        context: The study.
+        on_failed: Called with the id of every run that failed on every attempt.
+    """
 
     def __init__(
-        self, watcher: Watcher, on_finished: Callable[[str], None], *, planned: int, context: StudyContext
+        self,
+        watcher: Watcher,
+        on_finished: Callable[[str], None],
+        *,
+        planned: Callable[[], int],
+        context: StudyContext,
+        on_failed: Callable[[str], None] = lambda run_id: None,
     ) -> None:
-        self._watcher, self._on_finished = watcher, on_finished
+        self._watcher, self._on_finished, self._on_failed = watcher, on_finished, on_failed
         self._planned, self._context = planned, context
         self.failures: dict[str, str] = {}
         self.stopper = _Stop(self)
@@ -143,14 +183,17 @@ class _Follower(Callback):  # type: ignore[misc]
 
     @property
     def gives_up(self) -> bool:
-        return too_many_failed(len(self.failures), self._planned, self._context.resources)
+        """Whether too many runs have failed for the rest to be worth its cost."""
+        return too_many_failed(len(self.failures), self._planned(), self._context.resources)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._watcher.started(_run_id(trial))
+        """A run has got its slot."""
+        self._watcher.started(run_name(trial))
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: Mapping[str, Any], **info: Any
     ) -> None:
+        """A run has reached a checkpoint, is finished or has failed for good."""
         run_id = result["run_id"]
         if "failed" in result:
             self._fail(run_id, result["failed"])
@@ -161,12 +204,14 @@ class _Follower(Callback):  # type: ignore[misc]
             self._watcher.progress(run_id, result["tokens"], result["train_loss"])
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        run_id, reason = _run_id(trial), _last_line(trial)
+        """An attempt failed and is made again."""
+        run_id, reason = run_name(trial), last_line(trial)
         self._lose(run_id, reason)
         self._watcher.retried(run_id, reason)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        run_id, reason = _run_id(trial), _last_line(trial)
+        """The last attempt failed."""
+        run_id, reason = run_name(trial), last_line(trial)
         self._lose(run_id, reason)
         self._fail(run_id, reason)
 
@@ -179,12 +224,13 @@ class _Follower(Callback):  # type: ignore[misc]
     def _fail(self, run_id: str, reason: str) -> None:
         self.failures[run_id] = reason
         self._watcher.failed(run_id, reason)
+        self._on_failed(run_id)
 
 
 class _Stop(Stopper):  # type: ignore[misc]
     """Ends the experiment once too many runs have failed."""
 
-    def __init__(self, follower: _Follower) -> None:
+    def __init__(self, follower: Follower) -> None:
         self._follower = follower
 
     def __getstate__(self) -> dict[str, Any]:
@@ -198,7 +244,7 @@ class _Stop(Stopper):  # type: ignore[misc]
         return self._follower.gives_up
 
 
-def _last_line(trial: Any) -> str:
+def last_line(trial: Any) -> str:
     """The last line of a failed trial's traceback; Ray's paragraph about a lost process in plain words."""
     path = trial.error_file
     lines = Path(path).read_text(errors="replace").strip().splitlines() if path and Path(path).exists() else []

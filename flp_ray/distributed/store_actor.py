@@ -12,9 +12,10 @@ import ray
 from ray.exceptions import ActorDiedError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from flp_ray.core.tuning import TrialReport
 from flp_ray.distributed.context import namespace
 from flp_ray.errors import FlpRayError, StorageError
-from flp_ray.store import TableWriter, attempt_row, read_table, recorded_checkpoints
+from flp_ray.store import TableWriter, attempt_row, load_tunings, read_table, recorded_checkpoints
 
 STORE_NAME = "store"
 
@@ -37,6 +38,10 @@ class StoreActor:
     def recorded_tokens(self, run_id: str) -> set[int]:
         """Token counts of the run's checkpoints that are stored."""
         return recorded_checkpoints(self._study_dir, run_id)
+
+    def trial_reports(self, run_id: str) -> tuple[TrialReport, ...]:
+        """What is stored of a tuning trial, by tokens."""
+        return load_tunings(self._study_dir, run_id)
 
     def attempts(self, run_id: str) -> int:
         """How many attempts of a run have been recorded."""

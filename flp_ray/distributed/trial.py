@@ -40,7 +40,7 @@ def run_trial(config: dict[str, Any], context: StudyContext) -> None:
     key: dict[str, Any] = {"run_id": spec.run_id, "attempt": 1 + store.ask("attempts", spec.run_id)}
     store.append("attempts", attempt_row(**key, event="started", at=time.time(), **where))
     try:
-        with _alone(spec, context):
+        with run_alone(spec, context):
             costs = _launch(spec, context)
             busy = costs["train_seconds"] + costs["save_seconds"] + costs["measure_seconds"]
             costs["start_seconds"] = max(0.0, time.perf_counter() - began - busy)
@@ -57,7 +57,7 @@ def run_trial(config: dict[str, Any], context: StudyContext) -> None:
 
 
 @contextmanager
-def _alone(spec: RunSpec, context: StudyContext) -> Iterator[None]:
+def run_alone(spec: RunSpec, context: StudyContext) -> Iterator[None]:
     """Keeps two processes from training one run; one of a killed call, or on a lost node, may still hold it."""
     try:
         lock = FolderLock(context.study_dir / "locks" / spec.run_id, wait_seconds=LOCK_WAIT_SECONDS)

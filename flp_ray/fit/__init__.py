@@ -12,9 +12,10 @@ from flp_ray.fit.config import FitSettings, check_settings
 
 if TYPE_CHECKING:
     from flp_ray.fit.fitting import fit_identity, fit_surrogate
+    from flp_ray.fit.observations import sparse_domains
     from flp_ray.fit.surrogate import FittedSurrogate
 
-__all__ = ["FitSettings", "FittedSurrogate", "check_settings", "fit_identity", "fit_surrogate"]
+__all__ = ["FitSettings", "FittedSurrogate", "check_settings", "fit_identity", "fit_surrogate", "sparse_domains"]
 
 
 def __getattr__(name: str) -> Any:
@@ -22,6 +23,10 @@ def __getattr__(name: str) -> Any:
         from flp_ray.fit import fitting
 
         return getattr(fitting, name)
+    if name == "sparse_domains":
+        from flp_ray.fit.observations import sparse_domains
+
+        return sparse_domains
     if name == "FittedSurrogate":
         from flp_ray.fit.surrogate import FittedSurrogate
 

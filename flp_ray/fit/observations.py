@@ -6,6 +6,7 @@ Only runs of purpose `sampling` pass through here, so that no measured answer ca
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,10 @@ from flp_ray.errors import ConfigError, NotEnoughDataError, RecordsError
 
 SINGLE_SOURCE = "all"
 """The one source of runs whose mixture nobody wrote down: one fixed distribution."""
+
+COMMON_SHARE = 0.8
+"""Share of the runs that a domain's loss must be known on: stage 2 takes only checkpoints that have all domains, so one
+that a study gained late would cost it the earlier runs."""
 
 Array = NDArray[Any]
 
@@ -93,7 +98,7 @@ def improving(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
 
 
 def observe(records: Records) -> Observations:
-    """Arrays of the sampling runs.
+    """Arrays of the sampling runs; domains that too few of them have (`sparse_domains`) are left out.
 
     Args:
         records: Any records; runs of other purposes are left out.
@@ -115,10 +120,11 @@ def observe(records: Records) -> Observations:
             f"Measure the domain losses of the runs' final checkpoints, then fit again."
         )
     sources = _sources(runs)
-    domains = records.domains
     tasks = _tasks(records)
     # Other rows (a training loss each step) may follow the last measured checkpoint.
     finals = [[c for c in of_run[r.run_id] if c.domain_loss][-1] for r in runs]
+    sparse = _sparse(finals)
+    domains = tuple(d for d in records.domains if d not in sparse)
     kept = [(i, c) for i, r in enumerate(runs) for c in improving(of_run[r.run_id]) if c.domain_loss]
     return Observations(
         sources=sources,
@@ -134,6 +140,27 @@ def observe(records: Records) -> Observations:
         point_losses=_table([c.domain_loss for _, c in kept], domains),
         point_performance=_table([c.performance for _, c in kept], [t.task for t in tasks]),
     )
+
+
+def sparse_domains(records: Records) -> dict[str, str]:
+    """Domains that too few sampling runs have a loss of, with the reason in words; no law is fitted to them.
+
+    Args:
+        records: Any records; runs of other purposes are left out.
+    """
+    last = {c.run.run_id: c for c in records.of_purpose("sampling").checkpoints() if c.domain_loss}
+    return _sparse(list(last.values()))
+
+
+def _sparse(finals: Sequence[Checkpoint]) -> dict[str, str]:
+    known = Counter(domain for checkpoint in finals for domain in checkpoint.domain_loss)
+    needed = min(math.ceil(COMMON_SHARE * len(finals)), max(known.values(), default=0))
+    return {
+        domain: f"Domain {domain} is left out of the laws: {count} of {len(finals)} sampling runs have its loss, "
+        f"{needed} would be needed. Runs from before the study gained it are not measured again."
+        for domain, count in sorted(known.items())
+        if count < needed
+    }
 
 
 def ratio_rows(mixtures: Sequence[Mixture], sources: tuple[str, ...]) -> Array:

@@ -20,6 +20,8 @@ class Rung:
         train_tokens: Tokens of its training.
         batch_sequences: Sequences of one optimiser step.
         learning_rate: Peak learning rate.
+        weight_decay: AdamW's decoupled weight decay; None takes that of all sizes.
+        warmup_fraction: Share of the steps with a rising learning rate; None likewise.
     """
 
     size: str
@@ -27,6 +29,8 @@ class Rung:
     train_tokens: int
     batch_sequences: int
     learning_rate: float
+    weight_decay: float | None = None
+    warmup_fraction: float | None = None
 
 
 def _rung(

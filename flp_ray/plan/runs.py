@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from flp_ray.core.mixture import Mixture
 from flp_ray.core.run import Purpose, Recipe, RunSpec, stable_hash
+from flp_ray.core.text import TextIdentity
 from flp_ray.plan.config import ExtraRuns, GridConfig
 from flp_ray.plan.grid import full_mixture, grid_mixtures
 from flp_ray.plan.ladder import Rung, require_size
+
+
+def as_stated(rung: Rung) -> Rung:
+    """The rung as it is."""
+    return rung
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,8 +29,9 @@ class RunFactory:
         vocabulary: Tokens of the tokenizer.
         sequence_length: Tokens per training sequence.
         recipe: Optimiser settings and checkpoint schedule.
-        text_id: Identity of the text settings.
+        text: Identity of the text, by source.
         seed: The study's seed; every run draws its own from it.
+        tuned: Gives a rung its tuned hyperparameters, at the tokens that it names; by default those stated.
     """
 
     rungs: dict[str, Rung]
@@ -33,10 +40,19 @@ class RunFactory:
     vocabulary: int
     sequence_length: int
     recipe: Recipe
-    text_id: str
+    text: TextIdentity
     seed: int
+    tuned: Callable[[Rung], Rung] = as_stated
 
-    def run(self, size: str, mixture: Mixture, purpose: Purpose, seed: int | None = None) -> RunSpec:
+    def run(
+        self,
+        size: str,
+        mixture: Mixture,
+        purpose: Purpose,
+        seed: int | None = None,
+        *,
+        train_tokens: int | None = None,
+    ) -> RunSpec:
         """One run of a size at a mixture.
 
         Args:
@@ -44,14 +60,16 @@ class RunFactory:
             mixture: A mixture over the study's sources.
             purpose: What its records may be used for.
             seed: Draws the run's own seed; the study's by default.
+            train_tokens: Tokens of the training; what the ladder says of the size by default.
 
         Raises:
             ConfigError: The size is not on the ladder.
         """
         rung = require_size(self.rungs, size, "a run")
+        rung = self.tuned(rung if train_tokens is None else replace(rung, train_tokens=train_tokens))
         # Every run has a seed of its own. With one seed for all, the runs would share their luck, the laws would fit
         # too well, and an interval would not hold the scatter that a training with another seed meets.
-        drawn = int(stable_hash([self.seed if seed is None else seed, size, mixture.as_dict()]), 16) % 2**31
+        drawn = int(stable_hash([self.seed if seed is None else seed, size, mixture.used()]), 16) % 2**31
         return RunSpec(
             purpose=purpose,
             size=size,
@@ -63,8 +81,15 @@ class RunFactory:
             batch_sequences=rung.batch_sequences,
             learning_rate=rung.learning_rate,
             seed=drawn,
-            recipe=self.recipe,
-            text_id=self.text_id,
+            recipe=self._recipe(rung),
+            text_id=self.text.of(mixture),
+        )
+
+    def _recipe(self, rung: Rung) -> Recipe:
+        return replace(
+            self.recipe,
+            weight_decay=self.recipe.weight_decay if rung.weight_decay is None else rung.weight_decay,
+            warmup_fraction=self.recipe.warmup_fraction if rung.warmup_fraction is None else rung.warmup_fraction,
         )
 
     def sampling(self, grid: GridConfig) -> tuple[RunSpec, ...]:

@@ -84,6 +84,11 @@ def measure_power(
         raise ConfigError(f"--draws must be at least 1, received {draws}. Twenty worlds tell 60 from 90 percent.")
     if len(plan.config.sources) < 2 or len(plan.mixtures) < 2:
         raise ConfigError("The study mixes nothing (one source, or one mixture), so there is no best mixture to find.")
+    if plan.searched is not None:
+        raise ConfigError(
+            "flp-ray power judges designs that are fixed beforehand; this study chooses its runs as it goes (rounds). "
+            "Its expected regret says how sure it is: flp-ray status STUDY."
+        )
     settings = replace(
         plan.config.fit, members=min(plan.config.fit.members, MEMBERS), weights=plan.config.task_weights()
     )
@@ -96,7 +101,7 @@ def measure_power(
             judged[name].append(judgement)
             if said:
                 said(draw, name, judgement)
-    objectives = tuple(dict.fromkeys(plan.config.search.objectives))
+    objectives = plan.config.search.objective_names
     return tuple(_summary(name, designs[name], objectives, judged[name]) for name in DESIGNS)
 
 
@@ -156,7 +161,7 @@ def _judged(
         world,
         planted_size(plan.factory.run(plan.target.size, plan.mixtures[0], "target")),
         lattice=search_lattice(plan.config.search, plan.config.sources),
-        objectives=tuple(dict.fromkeys(plan.config.search.objectives)),
+        objectives=plan.config.search.objective_names,
         mixtures=tuple(dict.fromkeys(chosen)),
         seed=3 * draw + 2,
     )

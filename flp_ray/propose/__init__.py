@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flp_ray.propose.lattice import search_lattice
+from flp_ray.propose.space import search_lattice
 
 if TYPE_CHECKING:
     from flp_ray.propose.search import propose, skipped_objectives

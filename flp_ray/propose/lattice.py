@@ -7,7 +7,6 @@ construction and nothing is rounded after normalising.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,6 @@ from numpy.typing import NDArray
 
 from flp_ray.core.mixture import Mixture
 from flp_ray.errors import ConfigError
-from flp_ray.propose.config import SearchConfig
 from flp_ray.propose.simplex import Bounds
 
 Units = tuple[int, ...]
@@ -96,12 +94,3 @@ class Lattice:
     def mixture(self, units: Units) -> Mixture:
         """The mixture of these units."""
         return Mixture.of({s: n / self.units for s, n in zip(self.bounds.sources, units, strict=True)})
-
-
-def search_lattice(config: SearchConfig, sources: Sequence[str]) -> Lattice:
-    """The mixtures that a search may propose.
-
-    Raises:
-        ConfigError: Unknown sources, infeasible bounds, or a step that does not divide 1.
-    """
-    return Lattice.of(Bounds.of(sources, config.min_ratios, config.max_ratios), config.ratio_step)

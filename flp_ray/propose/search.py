@@ -19,11 +19,10 @@ from flp_ray.core.run import stable_hash
 from flp_ray.core.surrogate import Surrogate, SurrogatePrediction
 from flp_ray.errors import ConfigError, NotEnoughDataError
 from flp_ray.propose.config import SearchConfig
-from flp_ray.propose.lattice import Lattice, Units, search_lattice
+from flp_ray.propose.goals import MEAN
+from flp_ray.propose.lattice import Lattice, Units
 from flp_ray.propose.simplex import Bounds, to_cube, to_mixture
-
-MEAN = "mean"
-"""Name of the objective that is the weighted mean over the tasks."""
+from flp_ray.propose.space import search_lattice
 
 BATCH = 20
 """Trials asked for at once: the surrogate answers many mixtures nearly as fast as one."""
@@ -40,6 +39,7 @@ def propose(
     storage: Path | None,
     seed: int,
     known: Sequence[Mixture] = (),
+    lattice: Lattice | None = None,
 ) -> tuple[Proposal, ...]:
     """Seeks the best mixture for every objective on the surrogate.
 
@@ -57,20 +57,21 @@ def propose(
         storage: Journal file of the Optuna studies (optuna-dashboard opens it); None keeps them in memory.
         seed: Seed of the sampler.
         known: Mixtures of the grid; tried first, beside the corners.
+        lattice: Mixtures that may be proposed; by default what the bounds allow, whatever text there is.
 
     Raises:
         ConfigError: An objective is unknown, the bounds are infeasible.
         NotEnoughDataError: None of the objectives can be predicted.
     """
     skipped = skipped_objectives(surrogate, config)
-    wanted = [o for o in dict.fromkeys(config.objectives) if o not in skipped]
-    lattice = search_lattice(config, sources)
+    wanted = [o for o in config.objective_names if o not in skipped]
+    lattice = lattice or search_lattice(config, sources)
     if not wanted:
         reasons = " ".join(f"{name}: {reason}" for name, reason in skipped.items())
         raise NotEnoughDataError(f"No mixture can be proposed: no objective can be predicted. {reasons}")
     made = []
-    with _quiet():
-        backend = _backend(storage)
+    with quiet():
+        backend = journal_storage(storage)
         for objective in wanted:
             study = optuna.create_study(
                 study_name=study_name(surrogate, objective, lattice.bounds, flops, config),
@@ -105,7 +106,7 @@ def skipped_objectives(surrogate: Surrogate, config: SearchConfig) -> dict[str, 
     """
     names = [MEAN, *surrogate.tasks, *surrogate.not_emerged]
     skipped = {}
-    for objective in config.objectives:
+    for objective in config.objective_names:
         if objective not in names:
             near = get_close_matches(objective, names, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
@@ -126,7 +127,8 @@ def study_name(surrogate: Surrogate, objective: str, bounds: Bounds, flops: floa
     return f"{objective}-{surrogate.fit_id}-{rest}"
 
 
-def _backend(storage: Path | None) -> BaseStorage:
+def journal_storage(storage: Path | None) -> BaseStorage:
+    """The Optuna studies in a journal file, which optuna-dashboard opens; None keeps them in memory."""
     if storage is None:
         return InMemoryStorage()
     storage.parent.mkdir(parents=True, exist_ok=True)
@@ -163,7 +165,7 @@ def _search(
     working.add_trials(study.get_trials(deepcopy=False))
     done = len(working.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
     for mixture in _baselines(bounds, known)[done:]:
-        working.enqueue_trial(_parameters(bounds, mixture))
+        working.enqueue_trial(parameters_of(bounds, mixture))
     while done < config.trials:
         # A sampler for each batch, seeded by the trials there are: a study that was interrupted goes on as it
         # would have.
@@ -208,7 +210,15 @@ def _baselines(bounds: Bounds, known: Sequence[Mixture]) -> list[Mixture]:
     return made
 
 
-def _parameters(bounds: Bounds, mixture: Mixture) -> dict[str, float]:
+def parameter_ranges(bounds: Bounds) -> dict[str, tuple[float, float]]:
+    """Range of each parameter of a trial: a ratio where there are two sources, else sticks of the unit cube."""
+    if len(bounds.sources) == 2:
+        return {f"ratio.{bounds.sources[0]}": _interval(bounds)}
+    return {f"stick.{s}": (0.0, 1.0) for s in bounds.sources[:-1]}
+
+
+def parameters_of(bounds: Bounds, mixture: Mixture) -> dict[str, float]:
+    """The parameters of a mixture within bounds."""
     if len(bounds.sources) == 2:
         source = bounds.sources[0]
         low, high = _interval(bounds)
@@ -219,11 +229,10 @@ def _parameters(bounds: Bounds, mixture: Mixture) -> dict[str, float]:
 
 
 def _suggested(trial: optuna.Trial, bounds: Bounds) -> Mixture:
+    values = [trial.suggest_float(name, *ends) for name, ends in parameter_ranges(bounds).items()]
     if len(bounds.sources) == 2:
-        first, second = bounds.sources
-        ratio = trial.suggest_float(f"ratio.{first}", *_interval(bounds))
-        return Mixture.of({first: ratio, second: 1 - ratio})
-    return to_mixture(bounds, [trial.suggest_float(f"stick.{s}", 0.0, 1.0) for s in bounds.sources[:-1]])
+        return Mixture.of({bounds.sources[0]: values[0], bounds.sources[1]: 1 - values[0]})
+    return to_mixture(bounds, values)
 
 
 def _interval(bounds: Bounds) -> tuple[float, float]:
@@ -245,7 +254,7 @@ def _sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silences Optuna's progress lines and its notices of experimental arguments, while we use it."""
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -98,6 +98,15 @@ def search_space(
     )
 
 
+def search_lattice(config: SearchConfig, sources: Sequence[str]) -> Lattice:
+    """The mixtures that a search may propose, whatever text there is.
+
+    Raises:
+        ConfigError: Unknown sources, infeasible bounds, or a step that does not divide 1.
+    """
+    return search_space(config, sources).lattice
+
+
 def present_mixture(config: SearchConfig, sources: Sequence[str]) -> Mixture | None:
     """The mixture in use now; None where none is given.
 

@@ -13,7 +13,7 @@ from typing import Literal
 from flp_ray.core.mixture import Mixture
 from flp_ray.core.prediction import Comparison, Proposal
 from flp_ray.report import numbers
-from flp_ray.report.content import MEAN, ReportContent
+from flp_ray.report.content import ReportContent
 from flp_ray.report.evidence import caveats, how_known, how_sure, reasons_in_words
 from flp_ray.report.series import target_of
 
@@ -81,11 +81,6 @@ def answer(content: ReportContent) -> Answer:
     )
 
 
-def objective_name(objective: str) -> str:
-    """An objective as a reader says it."""
-    return "mean score" if objective == MEAN else objective
-
-
 def _headline(content: ReportContent) -> tuple[str, str, Tone]:
     surrogate, proposal = content.surrogate, content.main_proposal
     measured = len({m.run_id for m in content.records.measurements})
@@ -121,22 +116,28 @@ def _untrained(proposal: Proposal) -> tuple[str, str, Tone]:
 def _trained(proposal: Proposal, comparisons: Sequence[Comparison]) -> tuple[str, str, Tone]:
     best = comparisons[0]
     measured, error = _mean_measured(comparisons)
-    gap = numbers.points(measured - best.grid_measured)
-    where, grid = _named(proposal.mixture, "the proposed mixture"), _named(best.grid_mixture, "")
-    text = (
-        f"Training at {where} gave {numbers.score(measured, error)}; the grid's best{grid and f', {grid},'} "
-        f"gave {numbers.score(best.grid_measured, best.grid_stderr)}."
-    )
+    where = _named(proposal.mixture, "the proposed mixture")
+    text = f"Training at {where} gave {numbers.score(measured, error)}"
     verdicts = {c.verdict for c in comparisons}
+    if verdicts == {"same mixture"}:
+        return f"Train on {where}.", f"{text}. The search proposes the best known mixture itself.", "sure"
+    if best.best_known_measured is None or best.best_known is None:
+        headline = f"{where[0].upper()}{where[1:]}, trained, but nothing to compare it with."
+        return headline, f"{text}. {best.note[:1].upper()}{best.note[1:]}.", "unsure"
+    gap, known = numbers.points(measured - best.best_known_measured), _named(best.best_known, "")
+    text += (
+        f"; the best known mixture{known and f', {known},'} "
+        f"gave {numbers.score(best.best_known_measured, best.best_known_stderr)}."
+    )
     if verdicts == {"better"}:
         return f"Train on {where}.", f"{text} The difference, {gap}, is larger than its noise.", "sure"
     if verdicts == {"worse"}:
-        headline = f"Stay with the grid's best{grid and f': {grid}'}."
+        headline = f"Stay with the best known mixture{known and f': {known}'}."
         return headline, f"{text} The search found nothing better ({gap}).", "sure"
     why = f"The difference, {gap}, is within its noise"
     if len(verdicts) > 1:
         why = "Trainings with different seeds disagree"
-    headline = "Cannot tell the proposal from the grid's best."
+    headline = "Cannot tell the proposal from the best known mixture."
     return headline, f"{text} {why}: as far as this study can tell, either will do.", "unsure"
 
 
@@ -163,25 +164,29 @@ def _rows(content: ReportContent) -> tuple[ScoreRow, ...]:
     inside = sum(c.inside_interval for c in comparisons)
     if len(comparisons) == 1:
         note = "inside the interval" if inside else "outside the interval"
+        if comparisons[0].runs > 1:
+            note = f"mean of {comparisons[0].runs} seeds, {note}"
     else:
         note = f"mean of {len(comparisons)} seeds, {inside} inside the interval"
+    trained = ScoreRow(
+        label="Proposed, trained",
+        kind="validation",
+        mixture=proposal.mixture,
+        score=numbers.score(measured, error),
+        note=note,
+    )
     best = comparisons[0]
-    gap = measured - best.grid_measured
-    regret = f"regret {numbers.points(-gap)}"
+    if best.best_known is None or best.best_known_measured is None or best.verdict == "same mixture":
+        return predicted, trained
+    regret = f"regret {numbers.points(best.best_known_measured - measured)}"
     return (
         predicted,
+        trained,
         ScoreRow(
-            label="Proposed, trained",
-            kind="validation",
-            mixture=proposal.mixture,
-            score=numbers.score(measured, error),
-            note=note,
-        ),
-        ScoreRow(
-            label="Best of the grid, trained",
+            label="Best known, trained",
             kind="grid",
-            mixture=best.grid_mixture,
-            score=numbers.score(best.grid_measured, best.grid_stderr),
+            mixture=best.best_known,
+            score=numbers.score(best.best_known_measured, best.best_known_stderr),
             note=f"{regret}: {_verdict(comparisons)}",
         ),
     )

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flp_ray.report import numbers
-from flp_ray.report.answer import answer, objective_name
+from flp_ray.report.answer import answer
 from flp_ray.report.content import ReportContent
+from flp_ray.report.experiment import hit_or_miss, objective_name, sentences
+from flp_ray.report.search_words import budget_sentence, findings, no_finding, regret_sentence, stop_sentence
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,6 +29,7 @@ def print_summary(content: ReportContent, console: Console, report_path: Path) -
     said = answer(content)
     print_laws(content, console)
     print_proposals(content, console)
+    print_search(content, console)
     _comparisons(content, console)
     say(console, "")
     say(console, said.question)
@@ -73,14 +76,32 @@ def print_proposals(content: ReportContent, console: Console) -> None:
     aligned_table(console, "Proposed mixtures", heads, rows, right={3, 4}, missing="No mixture has been proposed.")
 
 
+def print_search(content: ReportContent, console: Console) -> None:
+    """Prints what a search found, what it spent and why it ended; nothing where there was none."""
+    view = content.search
+    if view is None:
+        return
+    say(console, "")
+    say(console, "Search", style="bold")
+    found = findings(view)
+    for finding in found:
+        say(console, f"For the best {finding.objective}: {finding.headline}")
+        for detail in finding.details:
+            say(console, f"  {detail}")
+    if not found:
+        say(console, no_finding(view))
+    for sentence in (stop_sentence(view), regret_sentence(view), budget_sentence(view)):
+        say(console, sentence)
+
+
 def _comparisons(content: ReportContent, console: Console) -> None:
     rows = [
         (
             objective_name(c.proposal.objective),
             numbers.score(c.measured, c.measured_stderr),
-            "inside" if c.inside_interval else "outside",
-            numbers.mixture(c.grid_mixture),
-            numbers.score(c.grid_measured, c.grid_stderr),
+            hit_or_miss(c.inside_interval),
+            numbers.mixture(c.best_known),
+            numbers.score(c.best_known_measured, c.best_known_stderr),
             numbers.points(c.regret),
             c.verdict,
         )
@@ -89,14 +110,19 @@ def _comparisons(content: ReportContent, console: Console) -> None:
     heads = (
         "objective",
         "trained there",
-        "interval",
-        "grid's best",
+        "prediction",
+        "best known",
         "trained there",
         "regret",
         "proposal is",
     )
     missing = "No proposal has been trained yet."
     aligned_table(console, "Proposals put to the test", heads, rows, right={1, 4, 5}, missing=missing)
+    for comparison in content.comparisons:
+        if len(content.comparisons) > 1:
+            say(console, f"Proposed for the best {objective_name(comparison.proposal.objective)}:")
+        for sentence in sentences(comparison):
+            say(console, sentence)
 
 
 def aligned_table(

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from flp_ray.core.prediction import Comparison, Proposal
 from flp_ray.core.records import Records
 from flp_ray.core.run import RunSpec
-from flp_ray.core.surrogate import Surrogate
+from flp_ray.core.tuning import Tuning
+
+if TYPE_CHECKING:
+    # Pull numpy, which importing the report does not need.
+    from flp_ray.core.search import SearchView
+    from flp_ray.core.surrogate import Surrogate
 
 MEAN = "mean"
 """The objective that is the weighted mean over the tasks that are predicted."""
@@ -66,7 +72,9 @@ class ReportContent:
         notes: Warnings and remarks for the reader, one sentence each.
         objective: The question's objective, `mean` or a task; None takes `mean` where it was proposed, else
             the first proposal's.
+        tuning: Where the hyperparameters come from; None where they are as stated.
         weights: Weight of each task in the mean, as in the fit; tasks not named weigh 1.
+        search: The search in rounds; None where the study's runs are a fixed design.
     """
 
     study: str
@@ -83,6 +91,8 @@ class ReportContent:
     notes: tuple[str, ...] = ()
     objective: str | None = None
     weights: dict[str, float] = field(default_factory=dict)
+    search: SearchView | None = None
+    tuning: Tuning | None = None
 
     @property
     def main_objective(self) -> str:

@@ -7,6 +7,7 @@ import math
 from flp_ray.core.prediction import Proposal
 from flp_ray.report import numbers
 from flp_ray.report.content import MEAN, ReportContent
+from flp_ray.report.experiment import sentences
 from flp_ray.report.laws import fitted_lines
 from flp_ray.report.series import Curve, Target, axis_source, slice_predictions
 
@@ -38,7 +39,9 @@ def how_sure(content: ReportContent, target: Target | None) -> tuple[str, ...]:
                 f"is predicted inside that interval."
             )
     trained = content.comparisons
-    if trained:
+    for comparison in content.main_comparisons:
+        found += sentences(comparison)
+    if len(trained) > 1:
         inside = sum(c.inside_interval for c in trained)
         found.append(
             f"{inside} of {numbers.count(len(trained), 'trained proposal')} fell inside the predicted "

@@ -64,6 +64,14 @@ class RunTable:
         if self._live is not None:
             self._live.stop()
 
+    def planned(self, spec: RunSpec) -> None:
+        """A run has been decided on."""
+        self._rows[spec.run_id] = _Row(spec)
+
+    def note(self, line: str) -> None:
+        """Prints a line, above the table where there is one."""
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
     def started(self, run_id: str) -> None:
         """A run has got its slot."""
         row = self._rows[run_id]

@@ -72,8 +72,9 @@ def save_page(path: Path, html: str, *, command: str) -> Path:
 
 def render(content: ReportContent) -> str:
     """The page as text; the same content gives the same text."""
-    from flp_ray.report import figures, ratio, tables
+    from flp_ray.report import experiment_tables, figures, ratio, tables, tuning_figure, tuning_view
     from flp_ray.report.answer import answer
+    from flp_ray.report.search_section import search_section
 
     environment = page_environment()
     environment.filters["parts"] = _parts
@@ -82,16 +83,20 @@ def render(content: ReportContent) -> str:
         content=content,
         answer=answer(content),
         hero=ratio.hero(content),
+        search=search_section(content),
         figures=(
             ratio.ratio_figure(content),
             figures.parity_figure(content),
             figures.law_figure(content),
             figures.loss_score_figure(content),
+            *tuning_figure.tuning_figures(content),
         ),
         tables=(
-            tables.comparison_table(content),
+            experiment_tables.comparison_table(content),
+            experiment_tables.outcome_table(content),
             tables.proposal_table(content),
             tables.law_table(content),
+            *tuning_view.tuning_tables(content),
             tables.run_table(content),
         ),
         small_tables=(

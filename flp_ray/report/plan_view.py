@@ -44,6 +44,17 @@ def print_plan(specs: Sequence[RunSpec], totals: Mapping[str, Any], finished: fr
         console.print(line, highlight=False, soft_wrap=True)
 
 
+def _search(totals: Mapping[str, Any]) -> list[str]:
+    if "budget_flops" not in totals:
+        return []
+    if totals["search_ended"]:
+        return [f"the search has ended; its budget was {totals['budget_flops']:.4g} FLOPs"]
+    return [
+        f"the search then chooses runs for up to {totals['search_flops']:.4g} FLOPs more "
+        f"(budget {totals['budget_flops']:.4g}, validation included)"
+    ]
+
+
 def _mixtures(group: Sequence[RunSpec]) -> str:
     if len(group[0].mixture.sources) == 2:
         source = min(group[0].mixture.sources)
@@ -67,7 +78,18 @@ def _totals(totals: Mapping[str, Any]) -> list[str]:
         f"{totals['runs']} runs, {totals['tokens']:,} tokens, {totals['flops']:.4g} FLOPs; "
         f"{totals['remaining_runs']} runs and {totals['remaining_flops']:.4g} FLOPs are still to do",
         f"validation adds up to {totals['validation_runs']} runs, {totals['validation_flops']:.4g} FLOPs",
+        *_search(totals),
+        *_tuning(totals),
         f"time: {time}",
         f"disk: up to {totals['disk_bytes'] / 1e9:.3g} GB",
         f"largest number of passes over a source by one run: {epochs}",
+    ]
+
+
+def _tuning(totals: Mapping[str, Any]) -> list[str]:
+    if totals.get("tuned", True):
+        return []
+    return [
+        f"tuning comes first and adds up to {totals['tuning_trials']} trials, {totals['tuning_flops']:.4g} FLOPs; the "
+        "learning rates of the runs are not known before, so their run ids will change"
     ]

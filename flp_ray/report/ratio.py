@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from flp_ray.core.prediction import Proposal
 from flp_ray.core.surrogate import SurrogatePrediction
 from flp_ray.report import chart, numbers
-from flp_ray.report.answer import objective_name
 from flp_ray.report.content import MEAN, ReportContent
+from flp_ray.report.experiment import objective_name
 from flp_ray.report.series import (
     Curve,
     Point,

@@ -9,8 +9,8 @@ from flp_ray.core.prediction import Prediction
 from flp_ray.core.records import Checkpoint, Run
 from flp_ray.core.run import RunSpec
 from flp_ray.report import numbers
-from flp_ray.report.answer import objective_name
 from flp_ray.report.content import ReportContent, RunRow
+from flp_ray.report.experiment import objective_name
 from flp_ray.report.series import end_checkpoints
 
 _PURPOSES = {"sampling": 0, "target": 1, "validation": 2}
@@ -108,48 +108,6 @@ def proposal_table(content: ReportContent) -> TableView:
         columns=(Column(head="For the best"), *(Column(head=objective_name(p.objective)) for p in proposals)),
         rows=tuple(rows) if proposals else (),
         missing="No mixture has been proposed.",
-    )
-
-
-def comparison_table(content: ReportContent) -> TableView:
-    """What training at the proposals gave, beside the best of the grid."""
-    rows = [
-        (
-            objective_name(c.proposal.objective),
-            numbers.mixture(c.proposal.mixture),
-            _score(c.proposal.expected),
-            numbers.score(c.measured, c.measured_stderr),
-            "inside" if c.inside_interval else "outside",
-            numbers.percent(c.relative_error),
-            numbers.mixture(c.grid_mixture),
-            numbers.score(c.grid_measured, c.grid_stderr),
-            numbers.points(c.regret),
-            c.verdict,
-            c.run_id,
-        )
-        for c in content.comparisons
-    ]
-    return TableView(
-        name="comparison",
-        title="Proposals put to the test",
-        caption="Measured values with one standard error. Regret is the grid's best less the proposal: "
-        "negative where the proposal won. The verdict asks whether the difference is larger than its own "
-        f"80{numbers.THIN}% interval.",
-        columns=(
-            Column(head="Objective"),
-            Column(head="Proposed"),
-            Column(head="Predicted", numeric=True),
-            Column(head="Measured", numeric=True),
-            Column(head="Interval"),
-            Column(head="Error", numeric=True),
-            Column(head="Grid's best"),
-            Column(head="Measured there", numeric=True),
-            Column(head="Regret", numeric=True),
-            Column(head="Proposal is"),
-            Column(head="Run", code=True),
-        ),
-        rows=tuple(rows),
-        missing="No proposal has been trained yet.",
     )
 
 

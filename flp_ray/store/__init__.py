@@ -11,6 +11,7 @@ Tables are Delta Lake tables under `folder/tables`; `flp_ray.store.tables` lists
 
 from __future__ import annotations
 
+from flp_ray.store.decisions import decision_row, load_decisions
 from flp_ray.store.export import ExportForm, export_records
 from flp_ray.store.finished import MIN_SAMPLING_RUNS, read_finished
 from flp_ray.store.importing import read_records
@@ -18,7 +19,9 @@ from flp_ray.store.lock import FolderLock
 from flp_ray.store.reader import (
     StoredFit,
     finished_runs,
+    first_starts,
     load_comparisons,
+    load_experiments,
     load_fits,
     load_proposals,
     load_records,
@@ -33,6 +36,7 @@ from flp_ray.store.reader import (
 from flp_ray.store.rows import (
     attempt_row,
     comparison_rows,
+    experiment_rows,
     fit_row,
     measurement_rows,
     proposal_rows,
@@ -43,6 +47,7 @@ from flp_ray.store.rows import (
 from flp_ray.store.states import RunState
 from flp_ray.store.swarm import read_swarm
 from flp_ray.store.tables import SCHEMA_VERSION, TABLES, AttemptEvent, TableForm
+from flp_ray.store.tunings import load_tuned, load_tunings, tuned_row, tuning_rows
 from flp_ray.store.writer import TableWriter
 
 __all__ = [
@@ -58,16 +63,23 @@ __all__ = [
     "TableWriter",
     "attempt_row",
     "comparison_rows",
+    "decision_row",
+    "experiment_rows",
     "export_records",
     "finished_runs",
+    "first_starts",
     "fit_row",
     "load_comparisons",
+    "load_decisions",
+    "load_experiments",
     "load_fits",
     "load_proposals",
     "load_records",
     "load_specs",
     "load_stages",
     "load_tasks",
+    "load_tuned",
+    "load_tunings",
     "measurement_rows",
     "proposal_rows",
     "read_finished",
@@ -80,4 +92,6 @@ __all__ = [
     "stage_row",
     "table_version",
     "task_rows",
+    "tuned_row",
+    "tuning_rows",
 ]

@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flp_ray.core.mixture import Mixture
-from flp_ray.core.prediction import Comparison, Proposal
+from flp_ray.core.prediction import Comparison, Experiment, Prediction, Proposal
 from flp_ray.core.records import Measurement, Records, Run, Task
 from flp_ray.core.run import Purpose, RunSpec
 from flp_ray.errors import StorageError
 from flp_ray.store.delta import STORAGE_FAILURES, cause_in_words, damaged, dataset_of, open_table
-from flp_ray.store.rows import proposal_from_dict
+from flp_ray.store.rows import comparison_from_dict, proposal_from_dict
 from flp_ray.store.states import RunState, states_of
 from flp_ray.store.tables import form_of, tables_folder
 
@@ -184,20 +184,38 @@ def load_proposals(folder: str | Path, fit_id: str | None = None) -> tuple[Propo
     return tuple(proposal_from_dict(json.loads(text)) for text in rows["payload"].to_pylist())
 
 
+def load_experiments(folder: str | Path) -> tuple[Experiment, ...]:
+    """What each proposal is held against, with the time when it was written, by proposal."""
+    rows = read_table(folder, "experiments", ["proposal_id", "payload", "written"]).sort_by("proposal_id").to_pylist()
+    made = []
+    for row in rows:
+        value = json.loads(row["payload"])
+        known, expected = value["best_known"], value["best_known_expected"]
+        made.append(
+            Experiment(
+                proposal=proposal_from_dict(value["proposal"]),
+                best_known=Mixture.of(known) if known is not None else None,
+                best_known_expected=Prediction(**expected) if expected is not None else None,
+                written=row["written"].timestamp(),
+            )
+        )
+    return tuple(made)
+
+
+def first_starts(folder: str | Path) -> dict[str, float]:
+    """When each run's first attempt began, in seconds since 1970, by run id; runs without one are absent."""
+    rows = read_table(folder, "attempts", ["run_id", "at"], pc.field("event") == "started").to_pylist()
+    first: dict[str, float] = {}
+    for row in rows:
+        at = row["at"].timestamp()
+        first[row["run_id"]] = min(at, first.get(row["run_id"], at))
+    return first
+
+
 def load_comparisons(folder: str | Path) -> tuple[Comparison, ...]:
     """Comparisons by proposal and then by run."""
     rows = read_table(folder, "comparisons").sort_by([("proposal_id", "ascending"), ("run_id", "ascending")])
-    values = [json.loads(text) for text in rows["payload"].to_pylist()]
-    return tuple(
-        Comparison(
-            **value
-            | {
-                "proposal": proposal_from_dict(value["proposal"]),
-                "grid_mixture": Mixture.of(value["grid_mixture"]),
-            }
-        )
-        for value in values
-    )
+    return tuple(comparison_from_dict(json.loads(text)) for text in rows["payload"].to_pylist())
 
 
 def load_stages(folder: str | Path) -> tuple[tuple[str, float], ...]:

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from flp_ray.core.mixture import Mixture
-from flp_ray.core.prediction import Comparison, Prediction, Proposal
+from flp_ray.core.prediction import Comparison, DifferenceTest, Experiment, Outcome, Prediction, Proposal
 from flp_ray.core.records import Measurement, Task
 from flp_ray.core.run import RunSpec
 from flp_ray.errors import RecordsError
@@ -154,6 +154,34 @@ def proposal_rows(proposals: Sequence[Proposal]) -> pa.Table:
     return _table("proposals", [_proposal_row(proposal) for proposal in proposals])
 
 
+def experiment_rows(experiments: Sequence[Experiment], *, written: float) -> pa.Table:
+    """Rows of `experiments`, as written at a time (seconds since 1970); each can be read alone.
+
+    Raises:
+        RecordsError: A prediction is not a finite number.
+    """
+    rows = []
+    for experiment in experiments:
+        proposal, known = experiment.proposal, experiment.best_known
+        payload = {
+            "proposal": proposal_to_dict(proposal),
+            "best_known": known.as_dict() if known is not None else None,
+            "best_known_expected": asdict(expected) if (expected := experiment.best_known_expected) else None,
+        }
+        rows.append(
+            {
+                "proposal_id": proposal.proposal_id,
+                "objective": proposal.objective,
+                "expected": proposal.expected.mean,
+                "low": proposal.expected.low,
+                "high": proposal.expected.high,
+                "payload": canonical_json(payload, what=f"The experiment on {proposal.mixture}"),
+                "written": _microseconds(written),
+            }
+        )
+    return _table("experiments", rows)
+
+
 def comparison_rows(comparisons: Sequence[Comparison]) -> pa.Table:
     """Rows of `comparisons`; each holds its whole proposal, so that it can be read alone.
 
@@ -170,13 +198,39 @@ def comparison_rows(comparisons: Sequence[Comparison]) -> pa.Table:
                     asdict(comparison)
                     | {
                         "proposal": proposal_to_dict(comparison.proposal),
-                        "grid_mixture": comparison.grid_mixture.as_dict(),
+                        "best_known": known.as_dict() if (known := comparison.best_known) is not None else None,
                     },
                     what=f"The comparison of run {comparison.run_id}",
                 ),
             }
             for comparison in comparisons
         ],
+    )
+
+
+_EARLIER_NAMES = {
+    "grid_mixture": "best_known",
+    "grid_measured": "best_known_measured",
+    "grid_stderr": "best_known_stderr",
+}
+"""What fields of a stored comparison were called while only the grid could be compared with."""
+
+
+def comparison_from_dict(value: Mapping[str, Any]) -> Comparison:
+    """Reads what `comparison_rows` wrote, in this version or an earlier one."""
+    named = {_EARLIER_NAMES.get(name, name): v for name, v in value.items()}
+    known, test = named["best_known"], named.get("test")
+    return Comparison(
+        **named
+        | {
+            "proposal": proposal_from_dict(named["proposal"]),
+            "best_known": Mixture.of(known) if known is not None else None,
+            "test": DifferenceTest(**test) if test is not None else None,
+            "outcomes": tuple(
+                Outcome(**outcome | {"expected": Prediction(**outcome["expected"])})
+                for outcome in named.get("outcomes", ())
+            ),
+        }
     )
 
 

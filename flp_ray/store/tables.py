@@ -6,7 +6,11 @@
     attempts      what happened to a run: started, finished, failed
     fits          one row per fit
     proposals     one row per proposed mixture
-    comparisons   one row per proposal and validation run
+    experiments   one row per proposal: the prediction and what it is held against, before its validation runs
+    comparisons   one row per proposal and its finished validation runs
+    decisions     one row per decision of a search in rounds: the run it chose and why, or its end
+    tunings       one row per event of a tuning trial: measured at a rung, stopped, diverged
+    tuned         one row per law that carries tuned hyperparameters to other sizes
     stages        where a session's time went
 
 A row's identity is its key and every column that says *what* was stored. The other columns only say when,
@@ -23,6 +27,8 @@ import pyarrow as pa
 
 from flp_ray.core.records import MeasurementKind
 from flp_ray.core.run import Purpose
+from flp_ray.core.search import DecisionKind
+from flp_ray.core.tuning import TrialEvent
 from flp_ray.errors import StorageError
 
 SCHEMA_VERSION = 1
@@ -80,8 +86,9 @@ TABLES: dict[str, TableForm] = {
             }
         ),
         key=("run_id",),
-        # The id is the hash of the rest; a run may come to serve another purpose.
-        circumstance=frozenset({"purpose", "spec"}),
+        # The id is the hash of the rest; a run may come to serve another purpose, and its mixture may come to name a
+        # source that the study has gained, at ratio 0.
+        circumstance=frozenset({"purpose", "mixture", "spec"}),
         allowed=(("purpose", get_args(Purpose)),),
     ),
     "measurements": TableForm(
@@ -175,9 +182,47 @@ TABLES: dict[str, TableForm] = {
         ),
         key=("proposal_id",),
     ),
+    "experiments": TableForm(
+        schema=_schema(
+            {
+                "proposal_id": pa.string(),
+                "objective": pa.string(),
+                "expected": pa.float64(),
+                "low": pa.float64(),
+                "high": pa.float64(),
+                "payload": pa.string(),  # JSON: the proposal, the best known mixture, what is expected there
+                "written": _TIME,
+            }
+        ),
+        key=("proposal_id",),
+        circumstance=frozenset({"written"}),  # the first time counts
+    ),
     "comparisons": TableForm(
         schema=_schema({"proposal_id": pa.string(), "run_id": pa.string(), "payload": pa.string()}),
         key=("proposal_id", "run_id"),
+    ),
+    "decisions": TableForm(
+        schema=_schema(
+            {"number": pa.int64(), "kind": pa.string(), "question": pa.string(), "payload": pa.string(), "at": _TIME},
+            {"run_id": pa.string()},
+        ),
+        key=("number",),
+        circumstance=frozenset({"at"}),
+        allowed=(("kind", get_args(DecisionKind)),),
+    ),
+    "tunings": TableForm(
+        schema=_schema(
+            {"run_id": pa.string(), "size": pa.string(), "tokens": pa.int64(), "event": pa.string(), "at": _TIME},
+            {"loss": pa.float64(), "reason": pa.string()},  # nats per token, mean over the domains
+        ),
+        key=("run_id", "tokens", "event"),
+        circumstance=frozenset({"at", "reason"}),
+        allowed=(("event", get_args(TrialEvent)),),
+    ),
+    "tuned": TableForm(
+        schema=_schema({"law_id": pa.string(), "payload": pa.string(), "created": _TIME}),  # JSON: TunedLaws.to_dict()
+        key=("law_id",),
+        circumstance=frozenset({"created"}),
     ),
     "stages": TableForm(
         schema=_schema(

@@ -42,6 +42,7 @@ def train(
     on_checkpoint: OnCheckpoint,
     on_progress: OnProgress | None = None,
     keep: Literal["none", "last"] = "none",
+    measure_all: bool = False,
     threads: int | None = None,
     rank: int = 0,
     world: int = 1,
@@ -66,6 +67,7 @@ def train(
         on_checkpoint: Measures the model, which is in evaluation mode; returns when the records are safe.
         on_progress: Called on rank 0 about once a second and at every checkpoint.
         keep: `last` leaves the trained model in `folder/model`, as Transformers saves one.
+        measure_all: Whether `on_checkpoint` is called at every checkpoint, whatever the training loss.
         threads: CPU threads; None leaves the process as it is.
         rank: This process, 0 to world - 1.
         world: Number of processes; a process group of that size exists or can be made from the environment.
@@ -83,7 +85,7 @@ def train(
     if threads is not None:
         torch.set_num_threads(threads)
     with _quiet(), memory_errors(spec):
-        training = _Training(spec, stream, folder, rank=rank, world=world)
+        training = _Training(spec, stream, folder, rank=rank, world=world, measure_all=measure_all)
         try:
             return training.run(on_checkpoint, on_progress, keep)
         finally:
@@ -93,8 +95,11 @@ def train(
 class _Training:
     """One attempt at a run: the engine, the clock and the position between the steps."""
 
-    def __init__(self, spec: RunSpec, stream: SequenceStream, folder: Path, *, rank: int, world: int) -> None:
+    def __init__(
+        self, spec: RunSpec, stream: SequenceStream, folder: Path, *, rank: int, world: int, measure_all: bool
+    ) -> None:
         self.spec, self.stream, self.folder, self.rank, self.world = spec, stream, folder, rank, world
+        self.measure_all = measure_all
         self.clock = Clock()
         self.device = training_device()
         if self.device.type == "cpu":
@@ -197,7 +202,7 @@ class _Training:
         position.train_loss = loss
         if improved:
             position.best_loss = rounded
-        if improved or final:
+        if improved or final or self.measure_all:
             tokens = spec.tokens_at(position.step)
             checkpoint = TrainingCheckpoint(
                 step=position.step, tokens=tokens, flops=spec.flops_at(tokens), train_loss=loss, final=final

@@ -1,120 +1,148 @@
-"""Proposals against measurement: was the prediction right, and was the proposal worth it?
-
-The best mixture of the grid is picked by its measured value, so part of its lead is luck (winner's curse):
-the comparison leans against the proposal, and `better` is said with more right than `worse`.
-"""
+"""Proposals against measurement: was the prediction right, and was the proposal worth it?"""
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 from flp_ray.core.mixture import RATIO_TOLERANCE, Mixture
-from flp_ray.core.prediction import INTERVAL_COVERAGE, Comparison, Proposal, Verdict
+from flp_ray.core.prediction import Comparison, Experiment, Verdict
 from flp_ray.core.records import Checkpoint, Records
 from flp_ray.core.run import Purpose
-
-MEAN = "mean"
-"""Name of the objective that is the weighted mean over the predicted tasks."""
+from flp_ray.validate.difference import Side, difference_test, verdict
+from flp_ray.validate.experiment import MEAN
+from flp_ray.validate.outcome import outcomes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Measured:
+class _Trained:
+    """Finished trainings at one mixture of the target's size, with all scores of the objective."""
+
     mixture: Mixture
-    run_ids: tuple[str, ...]
-    value: float
-    stderr: float | None
+    checkpoints: tuple[Checkpoint, ...]
+    side: Side
+
+    @property
+    def run_ids(self) -> tuple[str, ...]:
+        return tuple(c.run.run_id for c in self.checkpoints)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Against:
+    """What a proposal is held against, or why there is nothing."""
+
+    mixture: Mixture | None
+    trained: _Trained | None = None
+    note: str = ""
 
 
 def compare(
-    proposals: Sequence[Proposal], records: Records, *, weights: Mapping[str, float] | None = None
+    experiments: Sequence[Experiment],
+    records: Records,
+    *,
+    weights: Mapping[str, float] | None = None,
+    trainings: int = 1,
 ) -> tuple[Comparison, ...]:
-    """Compares every proposal that was trained and measured with the grid at the same size.
+    """Compares every proposal that was trained and measured with its prediction and with the best known mixture.
 
-    Runs of one mixture (several seeds) count by their mean; its standard error is the larger of what their
-    evaluation errors give and what their scatter gives. The verdict takes the two sides as independent: the
-    difference must be larger than its two-sided 80 percent interval. Where a standard error is not known, the
-    verdict is `not distinguishable`.
+    Where both sides were to be trained (`trainings` of 2 and more), the validation runs of both are compared, as many
+    as there are. With one training the best known mixture's own sampling run at the target's size stands in: its value
+    had a part in choosing it, so part of its lead may be luck and `better` is said with more right than `worse`.
+    `flp_ray.validate.difference` has the test.
 
     Args:
-        proposals: What was proposed and expected.
+        experiments: Proposals with what they are held against. One that names no mixture is held against the best
+            measured mixture of the sampling runs at its size, whose lead is luck for a larger part.
         records: Records with runs of purpose `validation` and `sampling`.
         weights: Weight of each task in the mean, as in the fit; tasks not named weigh 1.
+        trainings: How often each mixture was to be trained.
 
     Returns:
-        One comparison for each proposal that can be compared; `not_compared` says why the others cannot.
-        `run_id` holds all validation runs, joined by commas.
+        One comparison for each proposal with a finished validation run; `not_compared` says why the others have none.
     """
     made = []
-    for proposal in proposals:
-        found = _sides(proposal, records, weights or {})
-        if isinstance(found, str):
-            continue
-        made.append(_comparison(proposal, *found))
+    for experiment in experiments:
+        found = _trained_at_proposal(experiment, records, weights or {})
+        if not isinstance(found, str):
+            made.append(_comparison(experiment, found, records, weights or {}, trainings))
     return tuple(made)
 
 
 def not_compared(
-    proposals: Sequence[Proposal], records: Records, *, weights: Mapping[str, float] | None = None
+    experiments: Sequence[Experiment], records: Records, *, weights: Mapping[str, float] | None = None
 ) -> dict[str, str]:
-    """Why proposals cannot be compared, in words, by proposal id."""
-    found = {p.proposal_id: _sides(p, records, weights or {}) for p in proposals}
+    """Why proposals have no comparison, in words, by proposal id."""
+    found = {e.proposal.proposal_id: _trained_at_proposal(e, records, weights or {}) for e in experiments}
     return {name: reason for name, reason in found.items() if isinstance(reason, str)}
 
 
-def verdict(measured: float, measured_stderr: float | None, grid: float, grid_stderr: float | None) -> Verdict:
-    """Whether a proposal beats the grid's best by more than the 80 percent interval of the difference.
-
-    Args:
-        measured: The proposal's measured value, higher is better.
-        measured_stderr: Its standard error.
-        grid: The grid's measured value.
-        grid_stderr: Its standard error.
-    """
-    if measured_stderr is None or grid_stderr is None:
-        return "not distinguishable"
-    half = NormalDist().inv_cdf(0.5 + INTERVAL_COVERAGE / 2) * math.hypot(measured_stderr, grid_stderr)
-    difference = measured - grid
-    if abs(difference) <= half:
-        return "not distinguishable"
-    return "better" if difference > 0 else "worse"
-
-
-def _comparison(proposal: Proposal, here: _Measured, best: _Measured) -> Comparison:
-    expected = proposal.expected
+def _comparison(
+    experiment: Experiment, here: _Trained, records: Records, weights: Mapping[str, float], trainings: int
+) -> Comparison:
+    proposal, expected = experiment.proposal, experiment.proposal.expected
+    purpose: Purpose = "validation" if trainings > 1 and experiment.best_known is not None else "sampling"
+    against = _against(experiment, records, weights, purpose)
+    same = against.mixture is not None and _same(against.mixture, proposal.mixture)
+    there = here if same else against.trained
+    test = difference_test(here.side, there.side) if there is not None and not same else None
+    said: Verdict = "same mixture" if same else "not compared" if there is None else verdict(test)
+    anew = there.run_ids if there is not None and purpose == "validation" and not same else ()
+    measured, guess = here.side.mean, experiment.best_known_expected
     return Comparison(
         proposal=proposal,
-        run_id=",".join(here.run_ids),
-        measured=here.value,
-        measured_stderr=here.stderr,
-        relative_error=abs(expected.mean - here.value) / here.value if here.value else None,
-        inside_interval=expected.low <= here.value <= expected.high,
-        grid_mixture=best.mixture,
-        grid_measured=best.value,
-        grid_stderr=best.stderr,
-        regret=best.value - here.value,
-        verdict=verdict(here.value, here.stderr, best.value, best.stderr),
+        run_id=",".join((*here.run_ids, *anew)),
+        measured=measured,
+        measured_stderr=here.side.stderr,
+        relative_error=abs(expected.mean - measured) / measured if measured else None,
+        inside_interval=expected.low <= measured <= expected.high,
+        best_known=against.mixture,
+        best_known_measured=there.side.mean if there is not None else None,
+        best_known_stderr=there.side.stderr if there is not None else None,
+        regret=there.side.mean - measured if there is not None else None,
+        verdict=said,
+        note="" if same else against.note,
+        test=test,
+        outcomes=outcomes(proposal, here.side.values, here.checkpoints),
+        expected_difference=None if same or guess is None else expected.mean - guess.mean,
+        runs=len(here.run_ids),
+        best_known_runs=len(there.run_ids) if there is not None else 0,
+        planned=trainings,
+        best_known_source=purpose,
+        written=experiment.written,
     )
 
 
-def _sides(proposal: Proposal, records: Records, weights: Mapping[str, float]) -> tuple[_Measured, _Measured] | str:
-    """The proposal's own measurement and the grid's best, or the reason why there is no comparison."""
-    shares = _shares(proposal, weights)
-    if not shares:
+def _trained_at_proposal(experiment: Experiment, records: Records, weights: Mapping[str, float]) -> _Trained | str:
+    """The proposal's own trainings, or the reason why there are none."""
+    proposal = experiment.proposal
+    if not _shares(experiment, weights):
         return f"the weights leave no task to the objective {proposal.objective}"
-    trained = [m for m in _measured(proposal, records, "validation", shares) if _same(m.mixture, proposal.mixture)]
-    if not trained:
-        return f"no finished validation run of {proposal.size} at {proposal.mixture} has all scores"
-    grid = _measured(proposal, records, "sampling", shares)
-    if not grid:
-        return f"no sampling run of {proposal.size} over {proposal.train_tokens} tokens has all scores"
-    return trained[0], max(grid, key=lambda m: (m.value, m.mixture.ratios))
+    trained = _trained(experiment, records, "validation", weights)
+    here = next((t for t in trained if _same(t.mixture, proposal.mixture)), None)
+    return here or f"no finished validation run of {proposal.size} at {proposal.mixture} has all scores"
 
 
-def _shares(proposal: Proposal, weights: Mapping[str, float]) -> dict[str, float]:
+def _against(experiment: Experiment, records: Records, weights: Mapping[str, float], purpose: Purpose) -> _Against:
+    proposal, known = experiment.proposal, experiment.best_known
+    trained = _trained(experiment, records, purpose, weights)
+    if known is None:
+        best = max(trained, key=lambda t: (t.side.mean, t.mixture.ratios), default=None)
+        if best is not None:
+            return _Against(mixture=best.mixture, trained=best)
+    else:
+        there = next((t for t in trained if _same(t.mixture, known)), None)
+        if there is not None:
+            return _Against(mixture=known, trained=there)
+    where = f" at {known}" if known is not None else ""
+    note = f"no finished {purpose} run of {proposal.size} over {proposal.train_tokens} tokens{where} has all scores"
+    return _Against(mixture=known, note=note)
+
+
+def _shares(experiment: Experiment, weights: Mapping[str, float]) -> dict[str, float]:
+    proposal = experiment.proposal
+    if proposal.shares is not None:
+        return proposal.shares
     if proposal.objective != MEAN:
         return {proposal.objective: 1.0}
     given = {task: weights.get(task, 1.0) for task in proposal.performance}
@@ -122,20 +150,37 @@ def _shares(proposal: Proposal, weights: Mapping[str, float]) -> dict[str, float
     return {task: w / total for task, w in given.items() if w > 0} if total > 0 else {}
 
 
-def _measured(proposal: Proposal, records: Records, purpose: Purpose, shares: Mapping[str, float]) -> list[_Measured]:
-    """Measured values of the objective at the proposal's size, by mixture."""
-    groups: defaultdict[tuple[tuple[str, float], ...], list[tuple[str, Mixture, float, float | None]]]
-    groups = defaultdict(list)
+def _trained(
+    experiment: Experiment, records: Records, purpose: Purpose, weights: Mapping[str, float]
+) -> list[_Trained]:
+    """Finished trainings at the proposal's size with all scores of the objective, by mixture."""
+    proposal, shares = experiment.proposal, _shares(experiment, weights)
+    groups: list[list[Checkpoint]] = []
     for checkpoint in records.of_purpose(purpose).final_checkpoints():
         run = checkpoint.run
         complete = checkpoint.tokens >= run.train_tokens and all(t in checkpoint.performance for t in shares)
-        if not complete or run.mixture is None:
+        if run.mixture is None or not complete:
             continue
         if run.size == proposal.size and run.train_tokens == proposal.train_tokens:
-            present = {s: r for s, r in run.mixture.as_dict().items() if r > 0}
-            key = tuple((s, round(r, 6)) for s, r in present.items())
-            groups[key].append((run.run_id, run.mixture, *_value(checkpoint, shares)))
-    return [_pooled(group) for group in groups.values()]
+            group = next((g for g in groups if _same(_mixture(g[0]), run.mixture)), None)
+            if group is None:
+                groups.append([checkpoint])
+            else:
+                group.append(checkpoint)
+    return [_pooled(group, shares) for group in groups]
+
+
+def _pooled(group: Sequence[Checkpoint], shares: Mapping[str, float]) -> _Trained:
+    values, stderrs = zip(*(_value(checkpoint, shares) for checkpoint in group), strict=True)
+    return _Trained(
+        mixture=_mixture(group[0]), checkpoints=tuple(group), side=Side(values=tuple(values), stderrs=tuple(stderrs))
+    )
+
+
+def _mixture(checkpoint: Checkpoint) -> Mixture:
+    mixture = checkpoint.run.mixture
+    assert mixture is not None, "only runs with a mixture are grouped"
+    return mixture
 
 
 def _value(checkpoint: Checkpoint, shares: Mapping[str, float]) -> tuple[float, float | None]:
@@ -146,18 +191,6 @@ def _value(checkpoint: Checkpoint, shares: Mapping[str, float]) -> tuple[float, 
     # Tasks have different items, so their evaluation errors are independent.
     squares = (w * w * e * e for w, e in zip(shares.values(), errors, strict=True) if e is not None)
     return value, math.sqrt(math.fsum(squares))
-
-
-def _pooled(group: Sequence[tuple[str, Mixture, float, float | None]]) -> _Measured:
-    values = [value for _, _, value, _ in group]
-    errors = [error for _, _, _, error in group if error is not None]
-    number = len(values)
-    mean = math.fsum(values) / number
-    stderr = math.sqrt(math.fsum(e * e for e in errors)) / number if len(errors) == number else None
-    if number > 1:
-        scatter = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (number - 1) / number)
-        stderr = max(scatter, stderr or 0.0)
-    return _Measured(mixture=group[0][1], run_ids=tuple(g[0] for g in group), value=mean, stderr=stderr)
 
 
 def _same(one: Mixture, other: Mixture) -> bool:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from flp_ray.core.mixture import Mixture
 from flp_ray.core.run import Recipe, RunSpec, stable_hash
 from flp_ray.core.shape import ModelShape
+from flp_ray.core.text import TextIdentity
 from flp_ray.errors import ConfigError
 
 
@@ -50,6 +51,16 @@ def test_the_id_changes_with_every_field_but_the_purpose():
     ids = {spec(**{key: value}).run_id for key, value in changes.items()}
     assert len(ids | {spec().run_id}) == len(changes) + 1
     assert spec(purpose="validation").run_id == spec().run_id
+
+
+def test_a_source_at_ratio_0_changes_nothing_in_a_run():
+    named = spec(mixture=Mixture.of({"general": 0.7, "code": 0.3, "math": 0}))
+    assert named.run_id == spec().run_id
+    assert named.mixture.used() == {"code": 0.3, "general": 0.7}
+    identity = TextIdentity(shared="s", sources={"general": "g", "code": "c", "math": "m"})
+    fewer = TextIdentity(shared="s", sources={"general": "g", "code": "c"})
+    assert identity.of(named.mixture) == fewer.of(spec().mixture)
+    assert identity.of(Mixture.of({"math": 1.0})) != identity.of(Mixture.of({"code": 1.0}))
 
 
 def test_the_id_is_the_same_in_another_process():

@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flp_ray.core.mixture import Mixture
 from flp_ray.core.text import ItemSet, PreparedText
-from flp_ray.data import load_text, prepare_text, text_id
+from flp_ray.data import load_text, prepare_text, text_identity
 from flp_ray.data.config import TextConfig
 from flp_ray.data.installed import builtin_documents
 from flp_ray.data.tokenizer import TextEncoder, save_trained
@@ -304,27 +305,42 @@ def test_a_folder_that_cannot_be_used_is_a_storage_error(files, tmp_path):
         prepare_text(config_of(files), (), tmp_path / "text", seed=0)
 
 
-def test_text_id_is_of_the_training_text_alone(files):
-    config = config_of(files)
+def test_a_run_is_named_by_the_text_that_it_has_and_by_no_other(files):
+    def named(seed=0, tokenizer=None, mixture=None, **changes) -> str:
+        identity = text_identity(config_of(files, **changes), seed, tokenizer=tokenizer)
+        return identity.of(Mixture.of(mixture or {"code": 0.5, "prose": 0.5}))
+
+    both = {name: {"files": [path]} for name, path in files.items()}
     same = [
-        config_of(files, domains={"d": {"held_out": "code"}}),
-        config_of(files, max_epochs=4.0),
-        config_of(files, sources={name: {"files": [path], "tokens": 5} for name, path in files.items()}),
+        named(domains={"d": {"held_out": "code"}}),
+        named(max_epochs=4.0),
+        named(sources={name: source | {"tokens": 5} for name, source in both.items()}),
+        named(mixture={"code": 0.3, "prose": 0.7}),
     ]
-    assert {text_id(other, 0) for other in same} == {text_id(config, 0)}
+    assert set(same) == {named()}
     others = [
-        text_id(config, 1),
-        text_id(config_of(files, sequence_length=32), 0),
-        text_id(config_of(files, held_out_fraction=0.3), 0),
-        text_id(config_of(files, decontamination_ngram=8), 0),
-        text_id(config_of(files, tokenizer={"vocabulary": 500}), 0),
+        named(seed=1),
+        named(sequence_length=32),
+        named(held_out_fraction=0.3),
+        named(decontamination_ngram=8),
+        named(tokenizer="kept"),
+        named(mixture={"code": 1.0}),
+        named(sources=both | {"code": {"files": [files["code"]], "max_characters": 9}}),
+        named(sources=both | {"third": {"builtin": "math"}}),  # the tokenizer would be trained on it too
     ]
-    assert len({text_id(config, 0), *others}) == 6
+    assert len({named(), *others}) == 1 + len(others)
+    kept = [
+        named(tokenizer="kept", sources=both | {"third": {"builtin": "math"}}),
+        named(
+            tokenizer="kept", mixture={"code": 0.5, "prose": 0.5, "third": 0}, sources=both | {"third": both["code"]}
+        ),
+    ]
+    assert set(kept) == {named(tokenizer="kept")}
 
 
 def test_importing_the_stage_loads_nothing_heavy():
     script = (
-        "import sys, flp_ray.data; from flp_ray.data import text_id\n"
+        "import sys, flp_ray.data; from flp_ray.data import text_identity\n"
         "heavy = {'torch', 'transformers', 'tokenizers', 'datasets', 'pyarrow', 'ray'} & set(sys.modules)\n"
         "sys.exit(', '.join(sorted(heavy)) or 0)"
     )

@@ -6,7 +6,7 @@ import pytest
 from flp_ray.core.mixture import Mixture
 from flp_ray.core.records import Measurement, Records, Run, Task
 from flp_ray.errors import ConfigError, NotEnoughDataError, RecordsError
-from flp_ray.fit.observations import SINGLE_SOURCE, improving, observe, ratio_rows
+from flp_ray.fit.observations import SINGLE_SOURCE, improving, observe, ratio_rows, sparse_domains
 
 
 def run(name, mixture=None, purpose="sampling"):
@@ -68,6 +68,26 @@ def test_emerged_is_chance_plus_margin_or_more(score, counts):
 def test_a_checkpoint_that_lacks_a_domain_does_not_count():
     rows = [*curve("a", [3.0, 2.0], [3.0, 2.0], [0.9, 0.9]), row("a", 20, "domain_loss", 2.0, "e")]
     assert observe(Records(runs=(run("a"),), measurements=tuple(rows))).emerged_points(0).tolist() == [False, True]
+
+
+@pytest.mark.parametrize(("having", "domains"), [(7, ("d",)), (8, ("d", "e"))])
+def test_a_domain_that_a_study_gained_late_costs_no_earlier_run(having, domains):
+    names = [f"r{i}" for i in range(10)]
+    rows = [r for name in names for r in curve(name, [3.0, 2.0], [3.0, 2.0], [0.9, 0.9])]
+    rows += [row(name, tokens, "domain_loss", 2.0, "e") for name in names[:having] for tokens in (10, 20)]
+    records = Records(runs=tuple(run(name) for name in names), measurements=tuple(rows))
+    observations = observe(records)
+    assert observations.domains == domains
+    assert observations.emerged_points(0).sum() == 2 * (10 if domains == ("d",) else having)
+    reasons = sparse_domains(records)
+    assert set(reasons) == {"d", "e"} - set(domains)
+    assert all("7 of 10 sampling runs have its loss, 8 would be needed" in reason for reason in reasons.values())
+
+
+def test_where_every_domain_is_rare_the_least_rare_stays():
+    rows = [row("a", 10, "domain_loss", 2.0, "d"), row("b", 10, "domain_loss", 2.0, "e")]
+    records = Records(runs=(run("a"), run("b")), measurements=tuple(rows))
+    assert observe(records).domains == ("d", "e")
 
 
 def test_runs_without_a_mixture_share_one_source():

@@ -4,6 +4,7 @@ import pytest
 
 from flp_ray.core.mixture import Mixture
 from flp_ray.core.run import Recipe
+from flp_ray.core.text import TextIdentity
 from flp_ray.errors import BudgetError, ConfigError
 from flp_ray.plan import DEMO_LADDER, RunFactory, check_budget, cost, ladder
 from flp_ray.plan.config import BudgetConfig, ExtraRuns, GridConfig, LadderConfig, SizeConfig
@@ -18,7 +19,7 @@ def factory(**changes) -> RunFactory:
         "vocabulary": 1024,
         "sequence_length": 128,
         "recipe": Recipe(),
-        "text_id": "t",
+        "text": TextIdentity(shared="t", sources={"general": "g", "code": "c"}),
         "seed": 0,
     }
     return RunFactory(**(fields | changes))
@@ -95,3 +96,14 @@ def test_own_shapes_replace_those_of_the_preset_and_sizes_are_ordered():
     own = SizeConfig(layers=1, hidden=16, heads=2, ffn=32, train_tokens=1280, batch_sequences=2, learning_rate=0.1)
     rungs = ladder(LadderConfig(preset="demo", shapes={"64x4": own, "big": own.model_copy(update={"layers": 99})}))
     assert list(rungs) == ["64x4", "32x2", "48x3", "big"]
+
+
+def test_a_study_that_gains_a_source_keeps_its_runs_and_their_seeds():
+    two = factory().sampling(GridConfig(ratios={"code": [0, 0.5]}))
+    text = TextIdentity(shared="t", sources={"general": "g", "code": "c", "math": "m"})
+    three = factory(sources=("general", "code", "math"), text=text).sampling(
+        GridConfig(ratios={"code": [0, 0.5], "math": [0, 0.25]})
+    )
+    assert {s.run_id: s.seed for s in two}.items() < {s.run_id: s.seed for s in three}.items()
+    assert len(three) == 2 * len(two)
+    assert len({s.seed for s in three}) == len(three)

@@ -9,7 +9,7 @@ from flp_ray.fit import fit_surrogate
 from flp_ray.fit.config import FitSettings
 from flp_ray.propose import propose
 from flp_ray.propose.config import SearchConfig
-from flp_ray.validate import compare
+from flp_ray.validate import compare, design_experiment
 
 
 @pytest.mark.parametrize("objective", ["mean", "reasoning", "recall"])
@@ -48,7 +48,7 @@ def test_the_proposal_is_the_best_of_the_lattice_and_validates(tmp_path, objecti
         measurements=records.measurements + trained.measurements,
         tasks=records.tasks,
     )
-    (found,) = compare([proposal], both)
+    (found,) = compare([design_experiment(proposal, fitted, records)], both)
     assert found.run_id == trained.runs[0].run_id
     # Seed 0 of this world: the score is predicted within ten percent, and training there costs nothing that shows.
     assert found.relative_error < 0.1

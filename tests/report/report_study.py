@@ -7,12 +7,13 @@ import random
 from dataclasses import dataclass, field, replace
 
 from flp_ray.core.mixture import Mixture
-from flp_ray.core.prediction import Comparison, Prediction, Proposal
+from flp_ray.core.prediction import Experiment, Prediction, Proposal
 from flp_ray.core.records import Measurement, Records, Run, Task
 from flp_ray.core.run import Recipe, RunSpec
 from flp_ray.core.shape import ModelShape
 from flp_ray.core.surrogate import FitLine, SurrogatePrediction
 from flp_ray.report import ReportContent, RunRow, TextSummary
+from flp_ray.validate import compare
 
 Z80 = 1.2816
 LEAK = 0.03
@@ -36,6 +37,8 @@ SIZES = {
     "64-4": (ModelShape(layers=4, hidden=64, heads=4, ffn=172), 1_200_000),
 }
 TARGET = "64-4"
+WRITTEN = 1_767_225_791.0  # 2026-01-01 00:03:11 UTC
+BEGAN = WRITTEN + 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +134,7 @@ def spec(size: str, mixture: Mixture, purpose="sampling", seed=0) -> RunSpec:
 
 def measurements(run: RunSpec, law: PlantedSurrogate, chance: random.Random, items: int = 1000) -> list[Measurement]:
     found = []
-    for step in run.checkpoint_steps()[4::2]:
+    for step in run.checkpoint_steps()[5::2]:
         tokens = run.tokens_at(step)
         flops = run.flops_at(tokens)
         common = {"run_id": run.run_id, "tokens": tokens, "flops": flops}
@@ -194,7 +197,10 @@ def planted_study(law: PlantedSurrogate | None = None, ratios=(0.0, 0.1, 0.2, 0.
         specs=tuple(everything),
         surrogate=law,
         proposals=tuple(proposals),
-        comparisons=tuple(compare(records, p, c) for p, c in zip(proposals, checks, strict=True)),
+        comparisons=tuple(
+            replace(c, began=BEGAN)
+            for c in compare([experiment(law, p, ratios) for p in proposals], records, trainings=1)
+        ),
         stage_seconds=(("data", 41.2), ("train", 611.0), ("measure", 212.5), ("fit", 9.4), ("propose", 3.3)),
         run_states=tuple(
             RunRow(run_id=s.run_id, state="done", train_seconds=31.0, measure_seconds=11.5)
@@ -210,27 +216,10 @@ def planted_study(law: PlantedSurrogate | None = None, ratios=(0.0, 0.1, 0.2, 0.
     )  # fmt: skip
 
 
-def compare(records: Records, proposal: Proposal, run: RunSpec) -> Comparison:
-    """What the validate stage would say: 80 percent interval of the difference decides."""
-    ends = {c.run.run_id: c for c in records.final_checkpoints()}
-    names = [proposal.objective] if proposal.objective != "mean" else sorted(TASKS)
-
-    def value(checkpoint):
-        mean = sum(checkpoint.performance[t] for t in names) / len(names)
-        error = math.sqrt(sum(checkpoint.stderr["performance", t] ** 2 for t in names)) / len(names)
-        return mean, error
-
-    grid = {
-        c.run.mixture: value(c) for c in ends.values() if c.run.purpose == "sampling" and c.run.size == proposal.size
-    }
-    best = max(grid, key=lambda m: grid[m][0])
-    measured, stderr = value(ends[run.run_id])
-    regret = grid[best][0] - measured
-    noise = Z80 * math.hypot(stderr, grid[best][1])
-    return Comparison(
-        proposal=proposal, run_id=run.run_id, measured=measured, measured_stderr=stderr,
-        relative_error=abs(proposal.expected.mean - measured) / measured,
-        inside_interval=proposal.expected.low <= measured <= proposal.expected.high,
-        grid_mixture=best, grid_measured=grid[best][0], grid_stderr=grid[best][1], regret=regret,
-        verdict="not distinguishable" if abs(regret) <= noise else "better" if regret < 0 else "worse",
-    )  # fmt: skip
+def experiment(law: PlantedSurrogate, proposal: Proposal, ratios) -> Experiment:
+    """Holds a proposal against the best of the grid by prediction, as the pipeline does."""
+    grid = [mix(r) for r in ratios]
+    said = law.predict(grid, proposal.flops)
+    worth = [s.objective if proposal.objective == "mean" else s.performance[proposal.objective] for s in said]
+    best = max(range(len(grid)), key=lambda i: worth[i].mean)
+    return Experiment(proposal=proposal, best_known=grid[best], best_known_expected=worth[best], written=WRITTEN)

@@ -19,13 +19,13 @@ def words(said: Answer) -> str:
 
 def judged(study: ReportContent, verdict: str, measured: float, inside: bool = True) -> ReportContent:
     first = study.main_comparisons[0]
-    gap = first.grid_measured - measured
+    gap = first.best_known_measured - measured
     changed = replace(first, verdict=verdict, measured=measured, regret=gap, inside_interval=inside)
     return replace(study, comparisons=(changed, *study.comparisons[1:]))
 
 
 def test_better_names_the_mixture_first(study: ReportContent) -> None:
-    said = answer(judged(study, "better", study.main_comparisons[0].grid_measured + 0.02))
+    said = answer(judged(study, "better", study.main_comparisons[0].best_known_measured + 0.02))
     assert said.headline.replace(numbers.THIN, " ") == "Train on 76 % general, 24 % code."
     assert said.tone == "sure"
     assert "+2.0 points" in said.detail and "larger than its noise" in said.detail
@@ -33,15 +33,47 @@ def test_better_names_the_mixture_first(study: ReportContent) -> None:
 
 
 def test_worse_stays_with_the_grid(study: ReportContent) -> None:
-    said = answer(judged(study, "worse", study.main_comparisons[0].grid_measured - 0.03))
-    assert said.headline.replace(numbers.THIN, " ") == "Stay with the grid's best: 80 % general, 20 % code."
+    said = answer(judged(study, "worse", study.main_comparisons[0].best_known_measured - 0.03))
+    assert said.headline.replace(numbers.THIN, " ") == "Stay with the best known mixture: 80 % general, 20 % code."
     assert "regret +3.0 points: the proposal is worse" in words(said)
 
 
 def test_not_distinguishable_is_said_first(study: ReportContent) -> None:
-    said = answer(judged(study, "not distinguishable", study.main_comparisons[0].grid_measured))
+    said = answer(judged(study, "not distinguishable", study.main_comparisons[0].best_known_measured))
     assert said.headline.startswith("Cannot tell")
     assert said.tone == "unsure"
+
+
+def test_a_proposal_that_is_the_best_known_mixture_is_not_held_against_itself(study: ReportContent) -> None:
+    one = replace(study.main_comparisons[0], verdict="same mixture", test=None)
+    said = answer(replace(study, comparisons=(one,)))
+    assert said.headline.replace(numbers.THIN, " ") == "Train on 76 % general, 24 % code."
+    assert "proposes the best known mixture itself" in said.detail
+    assert "nothing to compare it with" in words(said)
+    assert [row.label for row in said.rows] == ["Proposed, predicted", "Proposed, trained"]
+
+
+def test_a_proposal_without_anything_beside_it_still_has_its_hit_or_miss(study: ReportContent) -> None:
+    one = replace(
+        study.main_comparisons[0],
+        verdict="not compared",
+        note="no finished sampling run of 64-4",
+        test=None,
+        best_known_measured=None,
+        best_known_stderr=None,
+        regret=None,
+    )
+    said = answer(replace(study, comparisons=(one,)))
+    assert "nothing to compare it with" in said.headline and said.tone == "unsure"
+    assert "No finished sampling run of 64-4." in said.detail
+    assert "Prediction: " in words(said)
+
+
+def test_several_trainings_are_named_beside_their_mean(study: ReportContent) -> None:
+    one = replace(study.main_comparisons[0], runs=3, best_known_runs=3, planned=3, best_known_source="validation")
+    said = answer(replace(study, comparisons=(one,)))
+    assert "mean of 3 seeds" in said.rows[1].note
+    assert "Trainings: 3 at the proposal, 3 at the best known mixture." in words(said)
 
 
 def test_seeds_that_disagree_are_not_averaged_away(study: ReportContent) -> None:

@@ -27,8 +27,11 @@ def test_plain_output_has_laws_proposals_verdict_and_path(study: ReportContent) 
     proposal, comparison = study.proposals[0], study.comparisons[0]
     assert numbers.score_interval(proposal.expected).replace(numbers.THIN, " ") in text
     assert numbers.score(comparison.measured, comparison.measured_stderr).replace(numbers.THIN, " ") in text
-    assert numbers.score(comparison.grid_measured, comparison.grid_stderr).replace(numbers.THIN, " ") in text
+    assert (
+        numbers.score(comparison.best_known_measured, comparison.best_known_stderr).replace(numbers.THIN, " ") in text
+    )
     assert comparison.verdict in text
+    assert "Prediction: " in text and "written down 2026-01-01 00:03:11, training began 00:03:15 UTC" in text
     assert text.rstrip().endswith(f"Report: {PATH}")
 
 

@@ -22,7 +22,7 @@ from flp_ray.report.page import render
 from flp_ray.synthetic import Design, many_source_world, paper_size
 
 FIGURES = ("ratio", "parity", "laws", "emergence")
-TABLES = ("comparison", "proposals", "law-table", "runs", "text", "removed", "time", "versions")
+TABLES = ("comparison", "outcomes", "proposals", "law-table", "runs", "text", "removed", "time", "versions")
 SECTIONS = ("answer", "notes", *FIGURES, *TABLES, "config")
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 

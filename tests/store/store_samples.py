@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import strategies as st
 
 from flp_ray.core.mixture import Mixture
-from flp_ray.core.prediction import Comparison, Prediction, Proposal
+from flp_ray.core.prediction import Comparison, DifferenceTest, Experiment, Outcome, Prediction, Proposal
 from flp_ray.core.records import Measurement, Task
 from flp_ray.core.run import Recipe, RunSpec
 from flp_ray.core.shape import ModelShape
@@ -102,9 +102,46 @@ comparisons = st.builds(
     measured_stderr=st.none() | finite,
     relative_error=st.none() | finite,
     inside_interval=st.booleans(),
-    grid_mixture=mixtures(),
-    grid_measured=finite,
-    grid_stderr=st.none() | finite,
-    regret=finite,
-    verdict=st.sampled_from(["better", "worse", "not distinguishable"]),
+    best_known=st.none() | mixtures(),
+    best_known_measured=st.none() | finite,
+    best_known_stderr=st.none() | finite,
+    regret=st.none() | finite,
+    verdict=st.sampled_from(["better", "worse", "not distinguishable", "same mixture", "not compared"]),
+    note=names,
+    test=st.none()
+    | st.builds(
+        DifferenceTest,
+        difference=finite,
+        low=finite,
+        high=finite,
+        p_value=share,
+        scatter=st.none() | finite,
+        evaluation_stderr=st.none() | finite,
+        detectable=finite,
+    ),
+    outcomes=st.lists(
+        st.builds(
+            Outcome,
+            kind=st.sampled_from(["objective", "performance", "domain_loss"]),
+            name=names,
+            expected=predictions,
+            measured=finite,
+            runs=st.integers(1, 9),
+            inside=st.integers(0, 9),
+        ),
+        max_size=2,
+    ).map(tuple),
+    expected_difference=st.none() | finite,
+    runs=st.integers(1, 9),
+    planned=st.none() | st.integers(1, 9),
+    best_known_source=st.sampled_from(["sampling", "validation"]),
+    written=st.none() | finite,
+    began=st.none() | finite,
+)
+experiments = st.builds(
+    Experiment,
+    proposal=proposals,
+    best_known=st.none() | mixtures(),
+    best_known_expected=st.none() | predictions,
+    written=st.none(),
 )

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flp_ray.core.prediction import Comparison
 from flp_ray.core.records import Measurement, Records, Run, Task
 from flp_ray.errors import StorageError
 from flp_ray.store import (
@@ -19,9 +20,12 @@ from flp_ray.store import (
     TableWriter,
     attempt_row,
     comparison_rows,
+    experiment_rows,
     finished_runs,
+    first_starts,
     fit_row,
     load_comparisons,
+    load_experiments,
     load_fits,
     load_proposals,
     load_records,
@@ -37,7 +41,8 @@ from flp_ray.store import (
     table_version,
     task_rows,
 )
-from tests.store.store_samples import SPEC, comparisons, key, measurements, proposals, specs, tasks
+from flp_ray.store.rows import comparison_from_dict
+from tests.store.store_samples import SPEC, comparisons, experiments, key, measurements, proposals, specs, tasks
 
 LOSS = Measurement(run_id=SPEC.run_id, tokens=80, flops=SPEC.flops_at(80), kind="domain_loss", name="code", value=2.0)
 
@@ -109,6 +114,47 @@ def test_proposals_and_comparisons_come_back_as_they_were(proposed: list, compar
         }
         by_key = sorted(compared, key=lambda c: (c.proposal.proposal_id, c.run_id))
         assert load_comparisons(folder) == tuple(by_key)
+
+
+@settings(max_examples=8, deadline=None)
+@given(settled=st.lists(experiments, max_size=3, unique_by=lambda e: e.proposal.proposal_id))
+def test_experiments_come_back_with_the_time_when_they_were_written_first(settled: list) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        with TableWriter(folder) as writer:
+            assert writer.append("experiments", experiment_rows(settled, written=5.25)) == len(settled)
+            assert writer.append("experiments", experiment_rows(settled, written=99.0)) == 0
+        expected = sorted((replace(e, written=5.25) for e in settled), key=lambda e: e.proposal.proposal_id)
+        assert load_experiments(folder) == tuple(expected)
+
+
+@settings(max_examples=4, deadline=None)
+@given(compared=comparisons)
+def test_comparisons_of_the_first_version_are_read(compared: Comparison) -> None:
+    (row,) = comparison_rows([compared]).to_pylist()
+    value = json.loads(row["payload"])
+    earlier = {"best_known": "grid_mixture", "best_known_measured": "grid_measured", "best_known_stderr": "grid_stderr"}
+    kept = [
+        "proposal",
+        "run_id",
+        "measured",
+        "measured_stderr",
+        "relative_error",
+        "inside_interval",
+        "regret",
+        "verdict",
+    ]
+    old = {name: value[name] for name in kept} | {there: value[here] for here, there in earlier.items()}
+    read = comparison_from_dict(old)
+    assert (read.best_known, read.best_known_measured) == (compared.best_known, compared.best_known_measured)
+    assert (read.verdict, read.test, read.outcomes, read.written) == (compared.verdict, None, (), None)
+
+
+def test_the_first_start_of_each_run_counts(tmp_path: Path) -> None:
+    with TableWriter(tmp_path) as writer:
+        for attempt, at in ((1, 20.5), (2, 10.0)):  # clocks of two machines
+            writer.append("attempts", attempt_row(run_id="a", attempt=attempt, event="started", at=at))
+        writer.append("attempts", attempt_row(run_id="b", attempt=1, event="failed", at=1.0, reason="x"))
+    assert first_starts(tmp_path) == {"a": 10.0}
 
 
 def test_fits_come_back_oldest_first(tmp_path: Path) -> None:

@@ -72,6 +72,12 @@ def test_a_loss_that_does_not_improve_is_not_measured(make_spec, make_text, tmp_
     assert len(expected) < len(losses)
 
 
+def test_every_checkpoint_is_measured_where_that_is_asked_for(make_spec, make_text, tmp_path):
+    spec, recorder = make_spec(learning_rate=1e-9), Recorder()
+    train(spec, make_text(spec), tmp_path, on_checkpoint=recorder, measure_all=True)
+    assert [c.tokens for c in recorder.seen] == [spec.tokens_at(step) for step in spec.checkpoint_steps()]
+
+
 def test_a_run_equals_a_plain_torch_loop(make_spec, make_text, tmp_path):
     """The whole recipe against torch alone: schedule, clipping, decay, short last batch."""
     spec, recorder = make_spec(weight_decay=0.3, clip_norm=0.5), Recorder()

@@ -72,7 +72,7 @@ def fit_joint(records: Records, settings: FitSettings, *, like: JointSurrogate |
         not_emerged=not_emerged,
         runs=len(seen.run_ids),
         flops_range=(float(seen.flops.min()), float(seen.flops.max())),
-        ratio_ranges=np.stack([seen.ratios.min(axis=0), seen.ratios.max(axis=0)], axis=1),
+        ratio_ranges=np.stack([seen.ratios.min(axis=0), seen.ratios.max(axis=0)]),
     )
 
 

@@ -5,14 +5,16 @@ Notation
     z    cube roots of the ratios, K                x    log FLOPs less its mean over the runs
     l_k  length scales                              d^2  sum_k (z_k - z'_k)^2 / l_k^2
 
-    cov = p^2 x x' + (1 + h^2 x x') (b^2 u . u' + g^2 m(d)) + s^2 [same size] + t^2 [same run]
+    cov = p^2 x x' + (1 + h^2 x x') (b^2 u . u' + g^2 m(d))
+          + s^2 [same size] + q^2 [same size and mixture] + t^2 [same run]
 
     b    slope: an exponent of Eq. 5                g    surface: what Eq. 5 leaves, m the Matern 5/2 kernel
     h    turn: what an e-fold of FLOPs changes of the mixture's effect, which Eq. 5 says is nothing
     s    what all runs of a size share (a learning rate off its best)              t    noise of a run
+    q    what all runs of a size and mixture share: the law's own fault there, which no repetition takes away
     p    power of FLOPs, fixed and wide
 
-With g = h = s = 0 this is Bayesian linear regression of Eq. 5 (form M4, any number of sources): its numbers have
+With g = h = s = q = 0 this is Bayesian linear regression of Eq. 5 (form M4, any number of sources): its numbers have
 normal priors instead of none. The rest is what lets a few runs say how little they know: a large model's best
 mixture need not be the small ones'. The numbers are in nats of log loss, whatever the study, and have weak
 log-normal priors in these units: scores that drown in noise must not be read as scores that do not move.
@@ -45,9 +47,10 @@ PRIORS = {
     "slope": (0.02, 1.0),
     "turn": (0.08, 1.0),
     "size": (0.004, 0.8),
+    "fault": (0.003, 1.0),
     "noise": (0.005, 1.5),
 }
-"""Median and spread of the logarithm of g, b, h, s and t."""
+"""Median and spread of the logarithm of g, b, h, s, q and t."""
 
 LEAST_SPREAD = 0.3
 """Spread of z that is taken where the runs' is smaller: a few mixtures close together say little of the scale."""
@@ -132,17 +135,18 @@ class Numbers:
     slope: float
     turn: float
     size: float
+    fault: float
     noise: float
 
     @classmethod
     def of(cls, logs: Array) -> Numbers:
         """From their logarithms: length scales first, then in the order of `PRIORS`."""
         values = np.exp(logs)
-        return cls(lengths=values[:-5], **dict(zip(PRIORS, values[-5:].tolist(), strict=True)))
+        return cls(lengths=values[:-6], **dict(zip(PRIORS, values[-6:].tolist(), strict=True)))
 
     @property
     def logs(self) -> Array:
-        """Their logarithms, (K + 5,)."""
+        """Their logarithms, (K + 6,)."""
         return np.asarray(np.log(np.append(self.lengths, [getattr(self, n) for n in PRIORS])))
 
 
@@ -165,10 +169,21 @@ def same_size(one: Inputs, other: Inputs) -> Array:
     return np.asarray((np.abs(one.x[:, None] - other.x) < 1e-6).astype(float))
 
 
+def same_group(one: Inputs, other: Inputs) -> Array:
+    """1 where two trainings have the same FLOPs and mixture, else 0, (n, m)."""
+    alike = (np.abs(one.z[:, None] - other.z) < 1e-6).all(axis=2)
+    return np.asarray(same_size(one, other) * alike)
+
+
+def run_covariance(one: Inputs, other: Inputs, numbers: Numbers) -> Array:
+    """Covariance of runs, (n, m): of the law, and of what sizes and groups share; without the noise of a run."""
+    shared = numbers.size**2 * same_size(one, other) + numbers.fault**2 * same_group(one, other)
+    return covariance(one, other, numbers) + shared
+
+
 def observed(inputs: Inputs, numbers: Numbers) -> Array:
     """Covariance of measured log losses of these runs, (n, n)."""
-    measured = covariance(inputs, inputs, numbers) + numbers.size**2 * same_size(inputs, inputs)
-    return np.asarray(measured + numbers.noise**2 * np.eye(len(inputs)))
+    return np.asarray(run_covariance(inputs, inputs, numbers) + numbers.noise**2 * np.eye(len(inputs)))
 
 
 def fit_numbers(inputs: Inputs, logs: Array, frame: Frame, start: Numbers | None) -> Numbers:
@@ -182,22 +197,23 @@ def fit_numbers(inputs: Inputs, logs: Array, frame: Frame, start: Numbers | None
     """
     sources = inputs.z.shape[1]
     centre, width = prior(sources, frame)
+    pairs = Pairs.of(inputs)
     scale = np.log([frame.spread] * sources)
-    bounds = [(s + np.log(LEAST_LENGTH), s + np.log(MOST_LENGTH)) for s in scale] + [(np.log(LEAST), np.log(MOST))] * 5
+    bounds = [(s + np.log(LEAST_LENGTH), s + np.log(MOST_LENGTH)) for s in scale] + [(np.log(LEAST), np.log(MOST))] * 6
     found = minimize(
         negative_log_posterior,
         centre if start is None else start.logs,
-        args=(inputs, logs, centre, width),
+        args=(inputs, pairs, logs, centre, width),
         jac=True,
         method="L-BFGS-B",
         bounds=bounds,
         options={"maxiter": STEPS, "ftol": 1e-7},
     )
-    return Numbers.of(found.x + _left_open(found.x, inputs, logs, centre, width))
+    return Numbers.of(found.x + _left_open(found.x, inputs, pairs, logs, centre, width))
 
 
-def _left_open(best: Array, inputs: Inputs, logs: Array, centre: Array, width: Array) -> Array:
-    """What to add to the logarithms of g, b, h, s and t so that their squares are posterior means, (K + 5,).
+def _left_open(best: Array, inputs: Inputs, pairs: Pairs, logs: Array, centre: Array, width: Array) -> Array:
+    """What to add to the logarithms of g, b, h, s, q and t so that their squares are posterior means, (K + 6,).
 
     The square of a log-normal number is exp(2 spread^2) times its median's on average. What the runs leave open of a
     number is thus counted as spread of the law: the mode alone would call an effect absent that is merely unseen. The
@@ -207,42 +223,67 @@ def _left_open(best: Array, inputs: Inputs, logs: Array, centre: Array, width: A
     for i in range(len(best) - len(PRIORS), len(best)):
         step = np.zeros_like(best)
         step[i] = CURVATURE_STEP
-        ahead = negative_log_posterior(best + step, inputs, logs, centre, width)[1][i]
-        behind = negative_log_posterior(best - step, inputs, logs, centre, width)[1][i]
+        ahead = negative_log_posterior(best + step, inputs, pairs, logs, centre, width)[1][i]
+        behind = negative_log_posterior(best - step, inputs, pairs, logs, centre, width)[1][i]
         curvature = (ahead - behind) / (2 * CURVATURE_STEP)
         added[i] = 1 / max(curvature, 1 / width[i] ** 2)
     return added
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Pairs:
+    """What the pairs of runs are to each other, whatever the numbers; each (n, n).
+
+    Attributes:
+        sizes: Products of x.
+        slopes: Products of u.
+        same_size: 1 where the FLOPs are the same.
+        same_group: 1 where the mixture is too.
+    """
+
+    sizes: Array
+    slopes: Array
+    same_size: Array
+    same_group: Array
+
+    @classmethod
+    def of(cls, inputs: Inputs) -> Pairs:
+        """The pairs of these runs."""
+        return cls(
+            sizes=np.outer(inputs.x, inputs.x),
+            slopes=inputs.u @ inputs.u.T,
+            same_size=same_size(inputs, inputs),
+            same_group=same_group(inputs, inputs),
+        )
+
+
 def prior(sources: int, frame: Frame) -> tuple[Array, Array]:
-    """Centre and spread of the numbers' logarithms, each (K + 5,)."""
+    """Centre and spread of the numbers' logarithms, each (K + 6,)."""
     table = np.array([(PRIOR_LENGTH[0] * frame.spread, PRIOR_LENGTH[1])] * sources + list(PRIORS.values()))
     return np.log(table[:, 0]), table[:, 1]
 
 
 def negative_log_posterior(
-    numbers: Array, inputs: Inputs, logs: Array, centre: Array, width: Array
+    numbers: Array, inputs: Inputs, pairs: Pairs, logs: Array, centre: Array, width: Array
 ) -> tuple[float, Array]:
     """Negative log posterior of the numbers, up to a constant, and its gradient.
 
     With P the contrasts' precision, w = P y and W = P - w w' the gradient is 1/2 tr(W dC).
 
     Args:
-        numbers: Logarithms of the numbers, (K + 5,).
+        numbers: Logarithms of the numbers, (K + 6,).
         inputs: The runs.
+        pairs: Of these runs.
         logs: y, (n,).
-        centre: Of the priors, (K + 5,).
-        width: Of the priors, (K + 5,).
+        centre: Of the priors, (K + 6,).
+        width: Of the priors, (K + 6,).
     """
-    lengths, (g, b, h, s, t) = np.exp(numbers[:-5]), np.exp(2 * numbers[-5:])
+    lengths, (g, b, h, s, q, t) = np.exp(numbers[:-6]), np.exp(2 * numbers[-6:])
     scaled = inputs.z / lengths
     kernel, falling = matern(squared_distances(scaled, scaled))
-    linear = inputs.u @ inputs.u.T
-    both = np.outer(inputs.x, inputs.x)
-    turned = 1 + h * both
-    mixture = g * kernel + b * linear
-    alike = same_size(inputs, inputs)
-    measured = POWER**2 * both + turned * mixture + s * alike
+    turned = 1 + h * pairs.sizes
+    mixture = g * kernel + b * pairs.slopes
+    measured = POWER**2 * pairs.sizes + turned * mixture + s * pairs.same_size + q * pairs.same_group
     measured[np.diag_indices(len(logs))] += t
     factor = cholesky(measured, lower=True, overwrite_a=True, check_finite=False)
     precision, log_total = contrast_precision(factor)
@@ -251,11 +292,12 @@ def negative_log_posterior(
     moved = pull * turned
     bent = g * moved * falling
     gradient = np.empty_like(numbers)
-    gradient[:-5] = bent.sum(axis=0) @ scaled**2 - np.einsum("nk,nk->k", scaled, bent @ scaled)
-    gradient[-5] = g * np.vdot(moved, kernel)
-    gradient[-4] = b * np.vdot(moved, linear)
-    gradient[-3] = h * np.vdot(pull, both * mixture)
-    gradient[-2] = s * np.vdot(pull, alike)
+    gradient[:-6] = bent.sum(axis=0) @ scaled**2 - np.einsum("nk,nk->k", scaled, bent @ scaled)
+    gradient[-6] = g * np.vdot(moved, kernel)
+    gradient[-5] = b * np.vdot(moved, pairs.slopes)
+    gradient[-4] = h * np.vdot(pull, pairs.sizes * mixture)
+    gradient[-3] = s * np.vdot(pull, pairs.same_size)
+    gradient[-2] = q * np.vdot(pull, pairs.same_group)
     gradient[-1] = t * np.trace(pull)
     surprise = (numbers - centre) / width
     value = 0.5 * (logs @ weights + log_total + surprise @ surprise) + np.log(np.diag(factor)).sum()

@@ -17,7 +17,17 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 
 from flp_ray.fit.gaussian_process import contrast_precision
-from flp_ray.fit.joint.kernel import POWER, Frame, Inputs, Numbers, covariance, fit_numbers, observed, variance
+from flp_ray.fit.joint.kernel import (
+    POWER,
+    Frame,
+    Inputs,
+    Numbers,
+    covariance,
+    fit_numbers,
+    observed,
+    run_covariance,
+    variance,
+)
 from flp_ray.fit.matern import matern_product
 from flp_ray.fit.overlap import leak
 
@@ -103,6 +113,25 @@ class Posterior:
         precision = contrast_precision(self.factor)[0]
         return np.asarray(logs - self.weights / np.diag(precision))
 
+    def told(self, runs: Inputs, law: Inputs, repeats: int) -> tuple[Array, Array]:
+        """What measuring new runs would tell of the law elsewhere.
+
+        Args:
+            runs: Runs that could be trained, n.
+            law: Where the law is wanted, m.
+            repeats: Trainings of each run.
+
+        Returns:
+            Covariance of the runs' mean log(L - E) with the law's, (n, m), and its variance, (n,).
+        """
+        left, left_open = self._whitened(run_covariance(runs, self.runs, self.numbers))
+        right, right_open = self._whitened(covariance(law, self.runs, self.numbers))
+        total = self.ones @ self.ones
+        across = covariance(runs, law, self.numbers) - left.T @ right + np.outer(left_open, right_open) / total
+        shared = self.numbers.size**2 + self.numbers.fault**2
+        spread = variance(runs, self.numbers) + shared - (left**2).sum(axis=0) + left_open**2 / total
+        return across, np.maximum(spread, 1e-16) + self.numbers.noise**2 / repeats
+
     def between(self, one: Inputs, other: Inputs) -> Array:
         """Posterior covariance of the law's log(L - E) between trainings, (n, m)."""
         left, left_open = self._whitened(covariance(one, self.runs, self.numbers))
@@ -159,7 +188,7 @@ class LossLaw:
         for p in self.floors:
             mean, var = p.moments(inputs)
             if noisy:
-                var = var + p.numbers.size**2 + p.numbers.noise**2
+                var = var + p.numbers.size**2 + p.numbers.fault**2 + p.numbers.noise**2
             above = np.exp(mean + var / 2)
             means += p.weight * (p.floor + above)
             squares += p.weight * ((p.floor + above) ** 2 + above**2 * np.expm1(var))
@@ -170,7 +199,9 @@ class LossLaw:
         return replace(self, floors=(self.best.also(pending),))
 
 
-def fit_loss_law(domain: str, runs: Inputs, losses: Array, frame: Frame, *, start: Numbers | None) -> LossLaw:
+def fit_loss_law(
+    domain: str, runs: Inputs, losses: Array, frame: Frame, *, start: Numbers | None, search: bool = True
+) -> LossLaw:
     """Fits one domain.
 
     The covariance's numbers are sought for E = 0; other floors take them, stretched by how much further the logarithms
@@ -182,9 +213,10 @@ def fit_loss_law(domain: str, runs: Inputs, losses: Array, frame: Frame, *, star
         losses: Nats per token, (n,).
         frame: Of the inputs.
         start: Numbers to begin with.
+        search: Whether to seek better ones; False takes those as they are, after each of many runs.
     """
     floors = FLOORS if len(np.unique(runs.x.round(6))) >= SIZES_FOR_FLOOR else (0.0,)
-    numbers = fit_numbers(runs, np.log(losses), frame, start)
+    numbers = start if start is not None and not search else fit_numbers(runs, np.log(losses), frame, start)
     tried = [_at_floor(runs, losses, numbers, share * float(losses.min())) for share in floors]
     costs = np.array([cost for cost, _ in tried])
     chances = np.exp(costs.min() - costs)
@@ -199,7 +231,9 @@ def _at_floor(runs: Inputs, losses: Array, numbers: Numbers, floor: float) -> tu
     """The posterior at a floor, and the negative log likelihood of the losses (restricted, up to a constant)."""
     above = losses - floor
     stretch = float(np.exp((np.log(losses) - np.log(above)).mean()))
-    stretched = replace(numbers, **{n: getattr(numbers, n) * stretch for n in ("surface", "slope", "size", "noise")})
+    stretched = replace(
+        numbers, **{n: getattr(numbers, n) * stretch for n in ("surface", "slope", "size", "fault", "noise")}
+    )
     logs = np.log(above)
     made = Posterior.of(runs, logs, stretched, floor=floor, weight=1.0)
     misfit = (logs - made.mean) @ made.weights

@@ -130,8 +130,8 @@ class JointSurrogate:
         made = np.zeros((len(ratios), len(aims), 1 + len(self.laws) + len(self.links)))
         for d, (law, pull) in enumerate(zip(self.laws, self._pull(shares), strict=True)):
             process = law.best
-            told = np.sqrt(process.moments(inputs)[1] + process.numbers.noise**2 / repeats)
-            moved = pull * (losses[:, d] - process.floor) * process.between(inputs, there) / told[:, None]
+            across, spread = process.told(inputs, there, repeats)
+            moved = pull * (losses[:, d] - process.floor) * across / np.sqrt(spread)[:, None]
             made[:, :, 0] += np.sqrt(SHARED) * moved
             made[:, :, 1 + d] = np.sqrt(1 - SHARED) * moved
         for t, (share, link) in enumerate(zip(shares, self.links, strict=True)):

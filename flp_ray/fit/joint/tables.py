@@ -36,7 +36,7 @@ def _loss_line(law: LossLaw, fitted: JointSurrogate) -> FitLine:
         name=law.domain,
         formula=f"L = {process.floor:.3g} + scale C^{power:.3g}{terms}, and a surface of {numbers.surface:.2g} nats",
         parameters={"floor": process.floor, "power": power, "surface": numbers.surface, "turn": numbers.turn}
-        | {"noise": numbers.noise, "size": numbers.size}
+        | {"noise": numbers.noise, "size": numbers.size, "fault": numbers.fault}
         | named,
         observations=law.observations,
         fit_error=float((np.abs(np.expm1(predicted - logs)) * scale).mean()),
