@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench bench-search clean
 
 # The stamp carries the settings that decide what is installed, so a changed pyproject.toml installs again.
 .venv/installed: pyproject.toml
@@ -25,6 +25,10 @@ check: .venv/installed
 
 bench: .venv/installed
 	$(BIN)/python tests/benchmarks/run_all.py
+
+bench-search: .venv/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev,bench]'
+	$(BIN)/python -m tests.benchmarks.bench_search
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

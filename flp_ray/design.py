@@ -53,6 +53,7 @@ def plan_search(
     study_dir: Path,
     *,
     validation_runs: int,
+    tuning_flops: float,
 ) -> SearchPlan | None:
     """The study's search; None where it has a grid alone.
 
@@ -63,6 +64,7 @@ def plan_search(
         source_tokens: Tokens of text by source, None where not known yet.
         study_dir: Its folder.
         validation_runs: Most runs that validation can take.
+        tuning_flops: What the tuning of hyperparameters costs at most.
 
     Raises:
         ConfigError: Sizes or limits do not fit together.
@@ -76,12 +78,12 @@ def plan_search(
     target_flops = target.shape.flops(target.train_tokens, config.text.sequence_length)
     reserved = validation_runs * target_flops if config.validation.enabled else 0.0
     validated = sum(s.flops for s in recorded if s.purpose == "validation" and s.run_id in finished)
-    left = config.rounds.budget_flops - reserved - validated
+    left = config.rounds.budget_flops - reserved - validated - tuning_flops
     search = make_search(config, factory, target, source_tokens, sampling_flops=left)
     question = question_of(config, search)
     ended = bool(decisions) and decisions[-1].kind == "stop" and asked == question
     if not ended:
-        check_search_budget(config, search, reserved, validated)
+        check_search_budget(config, search, reserved, validated, tuning_flops)
     decided = [
         replace(s, mixture=mixture)
         for s in recorded
@@ -217,7 +219,7 @@ def _sizes(
     return tuple(made)
 
 
-def check_search_budget(config: StudyConfig, search: Search, reserved: float, validated: float) -> None:
+def check_search_budget(config: StudyConfig, search: Search, reserved: float, validated: float, tuning: float) -> None:
     """Refuses a budget that the first runs and the validation do not fit into.
 
     Args:
@@ -225,6 +227,7 @@ def check_search_budget(config: StudyConfig, search: Search, reserved: float, va
         search: Its search.
         reserved: FLOPs that validation will cost.
         validated: FLOPs that it has cost in earlier calls.
+        tuning: FLOPs that tuning costs at most.
 
     Raises:
         BudgetError: They do not fit; says by how much and what to change.
@@ -239,9 +242,10 @@ def check_search_budget(config: StudyConfig, search: Search, reserved: float, va
         )
     sizes = {s.name: s.flops for s in search.sizes}
     first = sum(sizes.get(size, 0.0) for size, _ in search.start)
-    needed = first + reserved + validated
+    needed = first + reserved + validated + tuning
     if needed > budget * (1 + 1e-9):
         parts = f"{len(search.start)} first runs {first:.4g}, validation {reserved:.4g}"
+        parts += f", tuning {tuning:.4g}" if tuning else ""
         parts += f", earlier validation {validated:.4g}" if validated else ""
         raise BudgetError(
             f"rounds.budget_flops is {budget:.4g}, but the study needs at least {needed:.4g} ({parts}). Raise the "

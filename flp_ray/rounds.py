@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from flp_ray.core.search import Decision, SearchView
 from flp_ray.design import repeat_seed
 from flp_ray.errors import NotEnoughDataError
 from flp_ray.fit import FitSettings
+from flp_ray.measure import task_records
 from flp_ray.pinning import study_text
 from flp_ray.propose.answers import answer, pareto_front, surface
 from flp_ray.propose.rounds import Choice, Search, Taken, next_choice, predictable
@@ -116,7 +118,7 @@ class Rounds:
             from flp_ray.fit.joint import fit_joint  # scipy, which a plan does without
 
             try:
-                records = _sampling_records(self.study_dir, self._specs, seen)
+                records = _sampling_records(self.plan, self.study_dir, self._specs, seen)
                 # A small fit starts from nothing, so that the answer at the end is that of the last decision.
                 like = self._model if len(seen) > SMALL_FIT else None
                 self._model = fit_joint(records, self.settings, like=like)
@@ -202,23 +204,24 @@ def fit_model(plan: StudyPlan, study_dir: Path, settings: FitSettings) -> JointS
     from flp_ray.fit.joint import fit_joint
 
     specs = {s.run_id: s for s in plan.sampling}
-    return fit_joint(_sampling_records(study_dir, specs, frozenset(finished_runs(study_dir))), settings)
+    return fit_joint(_sampling_records(plan, study_dir, specs, frozenset(finished_runs(study_dir))), settings)
 
 
-def _sampling_records(study_dir: Path, specs: Mapping[str, RunSpec], finished: frozenset[str]) -> Records:
+def _sampling_records(
+    plan: StudyPlan, study_dir: Path, specs: Mapping[str, RunSpec], finished: frozenset[str]
+) -> Records:
     records = load_records(study_dir).of_runs(specs.keys() & finished)
     runs = tuple(replace(r, purpose="sampling", mixture=specs[r.run_id].mixture) for r in records.runs)
-    return replace(records, runs=runs)
+    return replace(records, runs=runs, tasks=task_records(plan.config.measure))
 
 
-def search_view(plan: StudyPlan, study_dir: Path, model: JointSurrogate | None, *, fast: bool = False) -> SearchView:
+def search_view(plan: StudyPlan, study_dir: Path, model: JointSurrogate | None) -> SearchView:
     """Everything that status and report show of the study's search.
 
     Args:
         plan: The study.
         study_dir: Its folder.
         model: The law of all finished runs; None where they are too few.
-        fast: Leave out the surfaces and the front, which status does not show.
     """
     searched, rounds = plan.searched, plan.config.rounds
     assert searched is not None and rounds is not None, "the study has a grid alone"
@@ -228,7 +231,10 @@ def search_view(plan: StudyPlan, study_dir: Path, model: JointSurrogate | None, 
     front = plan.config.search.pareto
     names = plan.config.search.objective_names
     shown = [g for g in goals if g.name in names]
-    every = model is not None and not fast
+    answers = []
+    for goal in shown:
+        with suppress(NotEnoughDataError):  # nothing keeps what must be kept; the last decision says so
+            answers.append(answer(search, cast("JointSurrogate", model), goal, trained))
     on_front = [g for g in goals if g.name in front]
     return SearchView(
         budget_flops=rounds.budget_flops,
@@ -236,9 +242,9 @@ def search_view(plan: StudyPlan, study_dir: Path, model: JointSurrogate | None, 
         reserved_flops=searched.reserved_flops,
         tolerance=search.tolerance,
         decisions=load_decisions(study_dir)[0],
-        answers=tuple(answer(search, model, g, trained) for g in shown) if model else (),
-        surfaces=tuple(surface(search, model, g) for g in shown) if model and every else (),
-        front=pareto_front(search, model, on_front, trained) if model and every and len(on_front) > 1 else (),
+        answers=tuple(answers),
+        surfaces=tuple(surface(search, model, g) for g in shown) if model else (),
+        front=pareto_front(search, model, on_front, trained) if model and len(on_front) > 1 else (),
         front_objectives=tuple(g.name for g in on_front) if len(on_front) > 1 else (),
     )
 

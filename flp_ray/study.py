@@ -207,7 +207,10 @@ def make_plan(config: StudyConfig, study_dir: Path) -> StudyPlan:
         for source, stated in config.text.sources.items()
     }
     space = study_space(config, target, tokens)
-    searched = plan_search(config, factory, target, tokens, study_dir, validation_runs=validation_runs)
+    trial_flops = sum(trial.flops for trial in tuning.trials) if tuning else 0.0
+    searched = plan_search(
+        config, factory, target, tokens, study_dir, validation_runs=validation_runs, tuning_flops=trial_flops
+    )
     targets = factory.targets(config.grid) if config.grid is not None else ()
     if searched is not None:
         sampling = searched.sampling(factory)

@@ -171,3 +171,42 @@ def test_a_world_put_at_other_flops_emerges_within_its_ladder(sources):
     low, high = (put.scores(put.losses(even, f))[0] for f in (1e12, 1e14))
     assert (low - 0.25 < 0.05).all()
     assert ((high - 0.25 > 0.15) & (high < 0.9)).all()
+
+
+@pytest.mark.parametrize("where", ["inside", "edge", "corner"])
+def test_drawn_worlds_of_five_sources_have_their_optimum_where_they_are_told(where):
+    flops, peaks = synthetic.paper_size("7B").flops, []
+    for seed in range(4):
+        world = synthetic.drawn_many_source_world(seed, where)
+        assert world == synthetic.drawn_many_source_world(seed, where)
+        best = world.optimum("mean", flops)
+        ratios = np.sort(best.ratios)
+        absent = int((ratios < 1e-3).sum())
+        assert {"inside": absent == 0, "edge": 1 <= absent <= 2, "corner": absent == 4}[where]
+        assert (ratios[absent:] >= 0.04).all()
+        value = world.objective("mean", [best], flops)[0]
+        drawn = np.random.default_rng(seed).dirichlet(np.full(5, 0.5), 5000)
+        assert value >= world.objective_at("mean", drawn, flops).max()
+        # Several points lie between good and bad mixtures: half of all lose more than 1.5 points.
+        lost = value - world.objective_at("mean", np.random.default_rng(seed).dirichlet(np.ones(5), 5000), flops)
+        assert np.median(lost) >= 0.014
+        peaks.append(best)
+    assert len(set(peaks)) >= 2
+
+
+def test_drawn_worlds_of_five_sources_emerge_along_the_ladder():
+    world = synthetic.drawn_many_source_world(0)
+    even = np.full((1, 5), 0.2)
+    chance = np.array([t.random_performance for t in world.tasks.values()])
+    small, large, target = (
+        world.scores(world.losses(even, synthetic.paper_size(n).flops))[0] - chance for n in ("0.12B", "1B", "7B")
+    )
+    assert small.max() < 0.05
+    assert (large > 0.05).all()
+    assert (target > large).all()
+    assert (target + chance < 0.95).all()
+
+
+def test_an_unknown_place_of_the_optimum_is_refused():
+    with pytest.raises(ValueError, match="inside, edge, corner"):
+        synthetic.drawn_many_source_world(0, "outside")

@@ -15,7 +15,7 @@ from flp_ray.propose.goals import Goal
 from flp_ray.propose.lattice import Lattice
 from flp_ray.propose.space import Space, spread_out
 
-POINTS = 2**17
+POINTS = 100_000
 """Mixtures that are scored before any is climbed from."""
 
 FEW_POINTS = 2**12

@@ -42,7 +42,6 @@ def print_summary(content: ReportContent, console: Console, report_path: Path) -
 
 def print_laws(content: ReportContent, console: Console) -> None:
     """Prints every fitted law with its errors."""
-    lines = content.surrogate.lines() if content.surrogate is not None else ()
     rows = [
         (
             line.name,
@@ -53,7 +52,7 @@ def print_laws(content: ReportContent, console: Console) -> None:
             numbers.percent(line.held_out_error),
             line.formula,
         )
-        for line in lines
+        for line in content.lines
     ]
     heads = ("law of", "stage", "method", "points", "fit error", "held out", "formula")
     aligned_table(console, "Fitted laws", heads, rows, right={3, 4, 5}, missing="No law has been fitted.")

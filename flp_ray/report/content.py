@@ -13,7 +13,7 @@ from flp_ray.core.tuning import Tuning
 if TYPE_CHECKING:
     # Pull numpy, which importing the report does not need.
     from flp_ray.core.search import SearchView
-    from flp_ray.core.surrogate import Surrogate
+    from flp_ray.core.surrogate import FitLine, Surrogate
 
 MEAN = "mean"
 """The objective that is the weighted mean over the tasks that are predicted."""
@@ -74,6 +74,7 @@ class ReportContent:
             the first proposal's.
         tuning: Where the hyperparameters come from; None where they are as stated.
         weights: Weight of each task in the mean, as in the fit; tasks not named weigh 1.
+        beside: Laws that are shown beside those that the predictions come from.
         search: The search in rounds; None where the study's runs are a fixed design.
     """
 
@@ -91,8 +92,14 @@ class ReportContent:
     notes: tuple[str, ...] = ()
     objective: str | None = None
     weights: dict[str, float] = field(default_factory=dict)
+    beside: tuple[FitLine, ...] = ()
     search: SearchView | None = None
     tuning: Tuning | None = None
+
+    @property
+    def lines(self) -> tuple[FitLine, ...]:
+        """Every fitted law: those that the predictions come from, then those beside."""
+        return (() if self.surrogate is None else self.surrogate.lines()) + self.beside
 
     @property
     def main_objective(self) -> str:

@@ -94,7 +94,7 @@ def stop_sentence(view: SearchView) -> str:
     """Why the search ended, or that it goes on."""
     if view.stopped is None:
         return "The search goes on."
-    return f"The search ended. {view.stopped}" + ("" if view.stopped.endswith(".") else ".")
+    return f"The search ended: {view.stopped}" + ("" if view.stopped.endswith(".") else ".")
 
 
 def present_regret(view: SearchView) -> float | None:

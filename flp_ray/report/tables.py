@@ -48,7 +48,6 @@ class TableView:
 
 def law_table(content: ReportContent) -> TableView:
     """Every fitted law with its formula, parameters and errors."""
-    lines = content.surrogate.lines() if content.surrogate is not None else ()
     rows = [
         (
             line.name,
@@ -62,7 +61,7 @@ def law_table(content: ReportContent) -> TableView:
             numbers.percent(line.held_out_error),
             line.note or numbers.MISSING,
         )
-        for line in lines
+        for line in content.lines
     ]
     return TableView(
         name="law-table",

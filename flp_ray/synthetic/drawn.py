@@ -9,7 +9,7 @@ mixture: with one or two such sources the optimum lies on an edge, with all but 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +53,7 @@ EVEN_LOSES, USUAL_LOSES = 0.0075, 0.015
 HIGHEST_SCORE = 0.93
 """Score that no task passes at the target and its optimum: a ceiling would bend what the ladder shows."""
 
-Array = NDArray[np.float64]
+Array = NDArray[Any]
 
 
 def drawn_many_source_world(seed: int, where: Where = "inside") -> World:

@@ -100,7 +100,7 @@ def decisions_of(sources: int, *, stopped: bool = True, number: int = 24, seed: 
         found.append(
             Decision(
                 number=number, at=1.7e9 + 60 * number, kind="stop", run_id=None, size=None, mixture=None, repeat=0,
-                reason="The expected regret, 0.15 points, is within the tolerance of 0.2 points.", flops=0.0, gain=None,
+                reason="the expected regret, 0.15 points, is within the tolerance of 0.2 points.", flops=0.0, gain=None,
                 expected_regret=0.0015, spent_flops=spent, best=mixture_of(sources, best), fit_id="fit-last",
             )
         )  # fmt: skip

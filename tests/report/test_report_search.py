@@ -382,7 +382,7 @@ def test_the_summary_has_a_block_on_the_search() -> None:
     print_search(content(samples.search_of(3)), Console(file=out, width=80))
     text = plain(out.getvalue())
     assert "For the best mean score: Train at 55 % general, 25 % code, 20 % math" in text
-    assert "The search ended. The expected regret, 0.15 points, is within the tolerance of 0.2 points.\n" in text
+    assert "The search ended: the expected regret, 0.15 points, is within the tolerance of 0.2 points.\n" in text
     none = io.StringIO()
     print_search(content(None), Console(file=none, width=80))
     assert none.getvalue() == ""

@@ -29,7 +29,6 @@ from flp_ray.fit.joint.kernel import (
     variance,
 )
 from flp_ray.fit.matern import matern_product
-from flp_ray.fit.overlap import leak
 
 FLOORS = (0.0, 0.25, 0.45, 0.65, 0.8)
 """Shares of the lowest loss that are tried as its floor, all alike likely beforehand."""
@@ -89,14 +88,13 @@ class Posterior:
         """Mean of log(L - E), (n,)."""
         return np.asarray(self.mean + covariance(inputs, self.runs, self.numbers) @ self.weights)
 
-    def sweep(self, frame: Frame, ratios: Array, flops: float) -> Array:
+    def sweep(self, inputs: Inputs) -> Array:
         """Expected loss at very many mixtures of one size, nats per token, (n,), in single precision."""
-        numbers, x = self.numbers, float(np.log(flops)) - frame.log_flops
+        numbers, x = self.numbers, float(inputs.x[0])
         turned = self.weights * (1 + numbers.turn**2 * x * self.runs.x)
-        slopes = numbers.slope**2 * (turned @ self.runs.u)
         level = self.mean + POWER**2 * x * (self.runs.x @ self.weights)
-        linear = (np.log(leak(ratios, frame.overlap)) - frame.log_ratios) @ slopes
-        places, scaled = self.runs.z / numbers.lengths, np.cbrt(ratios) / numbers.lengths
+        linear = inputs.u @ (numbers.slope**2 * (turned @ self.runs.u))
+        places, scaled = self.runs.z / numbers.lengths, inputs.z / numbers.lengths
         surface = matern_product(scaled, places, numbers.surface**2 * turned)
         return np.asarray(self.floor + np.exp(level + linear + surface))
 

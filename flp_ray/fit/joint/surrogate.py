@@ -91,7 +91,10 @@ class JointSurrogate:
 
     def sweep(self, ratios: Array, flops: float) -> Array:
         """Expected scores of all tasks at very many mixtures, (n, T), by the likeliest floors in single precision."""
-        columns = [law.best.sweep(self.frame, ratios, flops) for law in self.laws]
+        if not len(ratios):
+            return np.zeros((0, len(self.links)))
+        inputs = self.frame.inputs(ratios, flops)
+        columns = [law.best.sweep(inputs) for law in self.laws]
         return self._scores(np.stack(columns, axis=1))
 
     def draws(self, ratios: Array, flops: float, shares: Array, number: int, seed: int) -> Array:

@@ -12,7 +12,7 @@ highest predicted mean at the target.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 
@@ -75,5 +75,5 @@ def _lattice(sources: int, units: int) -> list[tuple[float, ...]]:
     found = []
     for bars in combinations(range(units + sources - 1), sources - 1):
         edges = (-1, *bars, units + sources - 1)
-        found.append(tuple((b - a - 1) / units for a, b in zip(edges, edges[1:], strict=False)))
+        found.append(tuple((b - a - 1) / units for a, b in pairwise(edges)))
     return found

@@ -88,7 +88,7 @@ def _panel(panel: Any, case: Case, strategies: Mapping[str, Sequence[Trajectory]
         )
         panel.fill_between(spent[shown], low[shown], np.minimum(high[shown], 1e3), color=colour, alpha=0.08, lw=0)
         if shown.any():
-            panel.plot(spent[shown][-1], median[shown][-1], "o", color=colour, ms=3)
+            panel.plot(spent[shown][-1], median[shown][-1], "o", color=colour, ms=4, clip_on=False, zorder=3)
         handles.setdefault(name, line)
     if case.goal is not None:
         panel.axhline(unit * case.goal, color="#cc0000", lw=0.8, ls="--")

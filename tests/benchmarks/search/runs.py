@@ -71,9 +71,8 @@ def run_jobs(jobs: Sequence[Job], folder: Path, *, processes: int, said: Callabl
     """
     todo = [job for job in jobs if not job.file(folder).is_file()]
     said(f"{len(jobs)} replays, {len(jobs) - len(todo)} kept from before in {folder}; {len(todo)} to do")
-    began, done = time.monotonic(), 0
-    for job, seconds in _finished(todo, folder, processes):
-        done += 1
+    began = time.monotonic()
+    for done, (job, seconds) in enumerate(_finished(todo, folder, processes), 1):
         if done % 20 == 0 or done == len(todo) or seconds > 60:
             took = time.monotonic() - began
             said(
