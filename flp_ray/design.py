@@ -10,7 +10,7 @@ from flp_ray.config import StudyConfig
 from flp_ray.core.mixture import Mixture
 from flp_ray.core.run import RunSpec, stable_hash
 from flp_ray.errors import BudgetError, ConfigError
-from flp_ray.plan import RunFactory, Rung, grid_mixtures
+from flp_ray.plan import RunFactory, Rung
 from flp_ray.plan.ladder import require_size
 from flp_ray.propose.goals import Goal, goals_of, named_goal
 from flp_ray.propose.rounds import Search
@@ -29,7 +29,8 @@ class SearchPlan:
         question: Hash of what is asked.
         ended: Whether the search has ended for this question.
         reserved_flops: What validation may still cost.
-        validated_flops: What it has cost.
+        aside_flops: What the budget pays beside sampling and validation: tuning, targets, and runs that are finished
+            and have text of a source that is left out.
     """
 
     search: Search
@@ -37,12 +38,22 @@ class SearchPlan:
     question: str
     ended: bool
     reserved_flops: float
-    validated_flops: float
+    aside_flops: float
 
     def sampling(self, factory: RunFactory) -> tuple[RunSpec, ...]:
         """The runs that are decided on, and those of the first design that are still to come."""
         first = [] if self.ended else [factory.run(size, m, "sampling") for size, m in self.search.start]
         return tuple({spec.run_id: spec for spec in (*self.decided, *first)}.values())
+
+    def spent_flops(self, study_dir: Path) -> float:
+        """What of the budget is spent: on runs that were decided on, finished or not, on validation, and aside."""
+        return sum(s.flops for s in self.decided) + self.aside_flops + validated_flops(study_dir)
+
+
+def validated_flops(study_dir: Path) -> float:
+    """What the finished validation runs of a study's folder have cost."""
+    finished = finished_runs(study_dir)
+    return sum(s.flops for s in load_specs(study_dir) if s.purpose == "validation" and s.run_id in finished)
 
 
 def plan_search(
@@ -75,30 +86,30 @@ def plan_search(
     decisions, asked = load_decisions(study_dir)
     finished, recorded = finished_runs(study_dir), load_specs(study_dir)
     chosen = {d.run_id for d in decisions}
+    sampled = [s for s in recorded if s.purpose == "sampling" and (s.run_id in finished or s.run_id in chosen)]
+    decided = tuple(
+        replace(s, mixture=mixture) for s in sampled if (mixture := in_sources(s.mixture, config.sources)) is not None
+    )
+    left_out = {s.run_id for s in sampled} - {s.run_id for s in decided}
+    targets = factory.targets(config.grid) if config.grid is not None else ()
+    aside = tuning_flops + sum(s.flops for s in (*targets, *(s for s in sampled if s.run_id in finished & left_out)))
     target_flops = target.shape.flops(target.train_tokens, config.text.sequence_length)
     reserved = validation_runs * target_flops if config.validation.enabled else 0.0
-    validated = sum(s.flops for s in recorded if s.purpose == "validation" and s.run_id in finished)
-    left = config.rounds.budget_flops - reserved - validated - tuning_flops
-    search = make_search(config, factory, target, source_tokens, sampling_flops=left)
+    left = config.rounds.budget_flops - reserved - validated_flops(study_dir) - aside
+    search = make_search(config, factory, target, source_tokens, sampling_flops=left, earlier=decided)
     question = question_of(config, search)
     ended = bool(decisions) and decisions[-1].kind == "stop" and asked == question
-    if not ended:
-        check_search_budget(config, search, reserved, validated, tuning_flops)
-    decided = [
-        replace(s, mixture=mixture)
-        for s in recorded
-        if s.purpose == "sampling"
-        and (s.run_id in finished or s.run_id in chosen)
-        and (mixture := in_sources(s.mixture, config.sources)) is not None
-    ]
-    return SearchPlan(
+    plan = SearchPlan(
         search=search,
-        decided=tuple(decided),
+        decided=decided,
         question=question,
         ended=ended,
         reserved_flops=0.0 if ended else reserved,
-        validated_flops=validated,
+        aside_flops=aside,
     )
+    if not ended:
+        check_search_budget(config, plan, plan.sampling(factory), study_dir)
+    return plan
 
 
 def study_space(config: StudyConfig, target: Rung, source_tokens: Mapping[str, int | None]) -> Space:
@@ -134,6 +145,7 @@ def make_search(
     source_tokens: Mapping[str, int | None],
     *,
     sampling_flops: float,
+    earlier: Sequence[RunSpec] = (),
 ) -> Search:
     """The search of a study with `rounds`.
 
@@ -143,6 +155,7 @@ def make_search(
         target: What proposals are made for.
         source_tokens: Tokens of text by source, None where not known yet.
         sampling_flops: What its sampling runs may cost together.
+        earlier: Runs that were decided on before, maybe of sizes that it does not train any more.
 
     Raises:
         ConfigError: Sizes or limits do not fit together, or there is one source alone.
@@ -153,9 +166,9 @@ def make_search(
     space, goals = study_space(config, target, source_tokens), study_goals(config)
     sizes = _sizes(config, factory, space, source_tokens)
     present = present_mixture(config.search, config.sources)
-    if config.grid is not None:
-        mixtures = grid_mixtures(config.grid, config.sources)
-        start = tuple((size, m) for size in factory.sizes for m in mixtures)
+    first = factory.sampling(config.grid) if config.grid is not None else ()
+    if first:
+        start = tuple((s.size, s.mixture) for s in first)
     else:
         number = config.rounds.start_mixtures
         start = start_design(space, sizes, mixtures=number, present=present, seed=config.seed)
@@ -163,6 +176,7 @@ def make_search(
         goals=goals,
         space=space,
         sizes=sizes,
+        other_sizes={s.size: s.flops for s in (*earlier, *first)},
         target_flops=target.shape.flops(target.train_tokens, config.text.sequence_length),
         start=start,
         present=present,
@@ -219,34 +233,37 @@ def _sizes(
     return tuple(made)
 
 
-def check_search_budget(config: StudyConfig, search: Search, reserved: float, validated: float, tuning: float) -> None:
-    """Refuses a budget that the first runs and the validation do not fit into.
+def check_search_budget(config: StudyConfig, plan: SearchPlan, runs: Sequence[RunSpec], study_dir: Path) -> None:
+    """Refuses a budget that does not hold the runs so far, the first ones that are to come, and the validation.
+
+    Once there was validation, a further one is not asked for: another question may be answered by the same proposal.
 
     Args:
         config: The study.
-        search: Its search.
-        reserved: FLOPs that validation will cost.
-        validated: FLOPs that it has cost in earlier calls.
-        tuning: FLOPs that tuning costs at most.
+        plan: Its search.
+        runs: Its sampling runs that are finished, decided on, or first ones that are to come.
+        study_dir: Its folder.
 
     Raises:
         BudgetError: They do not fit; says by how much and what to change.
     """
     assert config.rounds is not None
-    budget = config.rounds.budget_flops
-    cheapest = min(s.flops for s in search.sizes if s.highest is not None)
-    if budget < cheapest:
+    budget, sizes = config.rounds.budget_flops, plan.search.sizes
+    cheapest = min((s for s in sizes if s.highest is not None), key=lambda s: s.flops)
+    if budget < cheapest.flops:
         raise BudgetError(
-            f"rounds.budget_flops is {budget:.4g}, less than the cheapest run ({cheapest:.4g} FLOPs, size "
-            f"{min(search.sizes, key=lambda s: s.flops).name}). Raise the budget, or add a smaller size."
+            f"rounds.budget_flops is {budget:.4g}, less than the cheapest run ({cheapest.flops:.4g} FLOPs, size "
+            f"{cheapest.name}). Raise the budget, or add a smaller size."
         )
-    sizes = {s.name: s.flops for s in search.sizes}
-    first = sum(sizes.get(size, 0.0) for size, _ in search.start)
-    needed = first + reserved + validated + tuning
+    validated = validated_flops(study_dir)
+    costs = {
+        f"{len(runs)} {'first' if not plan.decided else 'first and earlier'} runs": sum(s.flops for s in runs),
+        "validation": validated or plan.reserved_flops,
+        "tuning, targets and runs with sources that are left out": plan.aside_flops,
+    }
+    needed = sum(costs.values())
     if needed > budget * (1 + 1e-9):
-        parts = f"{len(search.start)} first runs {first:.4g}, validation {reserved:.4g}"
-        parts += f", tuning {tuning:.4g}" if tuning else ""
-        parts += f", earlier validation {validated:.4g}" if validated else ""
+        parts = ", ".join(f"{what} {flops:.4g}" for what, flops in costs.items() if flops)
         raise BudgetError(
             f"rounds.budget_flops is {budget:.4g}, but the study needs at least {needed:.4g} ({parts}). Raise the "
             "budget, lower rounds.start_mixtures or validation.seeds, take smaller sizes, or set "

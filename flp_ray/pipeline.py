@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from flp_ray.config import StudyConfig, save_config
-from flp_ray.core.prediction import Proposal
+from flp_ray.core.prediction import Experiment, Proposal
 from flp_ray.core.run import RunSpec
 from flp_ray.distributed.context import Question, stream_of
 from flp_ray.errors import NotEnoughDataError
@@ -24,7 +24,7 @@ from flp_ray.measure import check_tasks, task_records
 from flp_ray.pinning import check_unchanged, study_text
 from flp_ray.plan import check_budget
 from flp_ray.report import print_growth, print_plan, print_summary, write_report
-from flp_ray.rounds import fit_model, search_stage
+from flp_ray.rounds import fit_model, over_budget, search_stage
 from flp_ray.session import Session, check_disk
 from flp_ray.stages import (
     experiment_stage,
@@ -90,11 +90,8 @@ def run_study(config: StudyConfig, study_dir: Path, console: Console) -> int:
         plan = make_plan(config, study_dir)  # a search has decided on runs that no one knew before
         surrogate, model, proposals = _propose(session, plan)
         experiments = experiment_stage(plan, study_dir, proposals, model or surrogate)
-        if config.validation.enabled:  # durable before a validation run starts, or nobody could check the prediction
-            session.append("experiments", experiment_rows(experiments, written=time.time()))
-        validation = plan.validation(experiments)
-        session.append("runs", run_rows(validation))
-        failures |= _train(session, plan, (*validation, *plan.targets), "train the proposals")
+        validated, lost = _validate(session, plan, experiments)
+        failures |= lost
         comparisons = validate_stage(plan, study_dir, proposals)
         session.append("comparisons", comparison_rows(comparisons))
         with session.stage("report"):
@@ -105,7 +102,7 @@ def run_study(config: StudyConfig, study_dir: Path, console: Console) -> int:
         console.print(f"Run {run_id} failed: {reason}", highlight=False, markup=False, soft_wrap=True)
     wanted = set(config.search.objective_names)
     compared = {c.proposal.objective for c in comparisons} if config.validation.enabled else wanted
-    return 0 if not failures and wanted == {p.objective for p in proposals} == compared else PART_DONE
+    return 0 if validated and not failures and wanted == {p.objective for p in proposals} == compared else PART_DONE
 
 
 def _sample(session: Session, plan: StudyPlan) -> dict[str, str]:
@@ -140,6 +137,19 @@ def _propose(
     except NotEnoughDataError as error:
         session.console.print(f"No mixture can be proposed: {error}", highlight=False, soft_wrap=True)
     return surrogate, model, proposals
+
+
+def _validate(session: Session, plan: StudyPlan, experiments: Sequence[Experiment]) -> tuple[bool, dict[str, str]]:
+    """Trains the proposals and the targets; says whether the budget allowed it, and why runs failed."""
+    if plan.config.validation.enabled:  # durable before a validation run starts, or nobody could check the prediction
+        session.append("experiments", experiment_rows(experiments, written=time.time()))
+    validation = plan.validation(experiments)
+    refused = over_budget(plan, session.study_dir, validation)
+    if refused is not None:
+        session.console.print(refused, highlight=False, markup=False, soft_wrap=True)
+        validation = ()
+    session.append("runs", run_rows(validation))
+    return refused is None, _train(session, plan, (*validation, *plan.targets), "train the proposals")
 
 
 def _train(session: Session, plan: StudyPlan, specs: Sequence[RunSpec], stage: str) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from flp_ray.core.records import Records
 from flp_ray.core.run import RunSpec
 from flp_ray.core.search import Decision, SearchView
 from flp_ray.design import repeat_seed
+from flp_ray.distributed.context import stream_of
 from flp_ray.errors import NotEnoughDataError
 from flp_ray.fit import FitSettings
 from flp_ray.measure import task_records
@@ -131,10 +132,13 @@ class Rounds:
 
     def _decided(self, choice: Choice, model: JointSurrogate | None, at: float) -> RunSpec | Literal["end"]:
         """Stores a decision, and the run that it plans, before anything starts."""
-        spec = None
+        spec, repeat = None, choice.repeat
         if choice.size is not None and choice.mixture is not None:
-            seed = repeat_seed(self.plan.config.seed, choice.repeat)
-            spec = self.plan.factory.run(choice.size, choice.mixture, "sampling", seed)
+            factory, seed = self.plan.factory, self.plan.config.seed
+            spec = factory.run(choice.size, choice.mixture, "sampling", repeat_seed(seed, repeat))
+            while spec.run_id in self._specs:  # a run that was decided on is never a new one, whatever was counted
+                repeat += 1
+                spec = factory.run(choice.size, choice.mixture, "sampling", repeat_seed(seed, repeat))
             self.append("runs", run_rows([spec]))
         decision = Decision(
             number=self._decisions,
@@ -144,7 +148,7 @@ class Rounds:
             run_id=spec.run_id if spec else None,
             size=choice.size,
             mixture=choice.mixture,
-            repeat=choice.repeat,
+            repeat=repeat,
             flops=spec.flops if spec else 0.0,
             gain=choice.gain,
             expected_regret=choice.expected_regret,
@@ -178,6 +182,9 @@ def search_stage(session: Session, plan: StudyPlan, settings: FitSettings) -> di
 
     Returns:
         The reason by run id, of the runs that failed on every attempt.
+
+    Raises:
+        TextError: A source is too short for one of the first runs.
     """
     if Rounds(plan=plan, study_dir=session.study_dir, settings=settings, append=session.append).over:
         return {}
@@ -190,9 +197,36 @@ def search_stage(session: Session, plan: StudyPlan, settings: FitSettings) -> di
             lambda line: session.console.print(line, highlight=False, markup=False, soft_wrap=True),
         )
     plan = make_plan(plan.config, session.study_dir)  # now that it is known how much text there is
+    for spec in plan.missing(plan.sampling, set(plan.finished)):  # refused before anything is trained, as for a grid
+        stream_of(spec, text, plan.config.text.max_epochs)
     rounds = Rounds(plan=plan, study_dir=session.study_dir, settings=settings, append=session.append)
     with session.stage("search"):
         return session.search(rounds, text, earlier=sum(s.run_id in plan.finished for s in plan.sampling))
+
+
+def over_budget(plan: StudyPlan, study_dir: Path, validation: Sequence[RunSpec]) -> str | None:
+    """Why validation runs are not trained within the budget of a search, in words; None where they can be.
+
+    While it runs, a search keeps what validation costs. Once it has ended, more of it may be wanted: another number of
+    seeds, or another proposal, because a run that had failed was trained after all.
+
+    Args:
+        plan: The study, its search ended.
+        study_dir: Its folder.
+        validation: The runs.
+    """
+    if plan.searched is None or plan.config.rounds is None:
+        return None
+    missing = plan.missing(validation, finished_runs(study_dir))
+    spent, budget = plan.searched.spent_flops(study_dir), plan.config.rounds.budget_flops
+    needed = spent + sum(s.flops for s in missing)
+    if not missing or needed <= budget * (1 + 1e-9):
+        return None
+    return (
+        f"The budget does not hold the validation: {len(missing)} runs would cost {needed - spent:.4g} FLOPs, and "
+        f"{max(0.0, budget - spent):.4g} of rounds.budget_flops ({budget:.4g}) are left. Raise it, or lower "
+        "validation.seeds."
+    )
 
 
 def fit_model(plan: StudyPlan, study_dir: Path, settings: FitSettings) -> JointSurrogate:
@@ -238,7 +272,7 @@ def search_view(plan: StudyPlan, study_dir: Path, model: JointSurrogate | None) 
     on_front = [g for g in goals if g.name in front]
     return SearchView(
         budget_flops=rounds.budget_flops,
-        spent_flops=sum(s.flops for s in searched.decided) + searched.validated_flops,
+        spent_flops=searched.spent_flops(study_dir),
         reserved_flops=searched.reserved_flops,
         tolerance=search.tolerance,
         decisions=load_decisions(study_dir)[0],

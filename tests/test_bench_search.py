@@ -294,6 +294,7 @@ def test_the_highest_point_is_found_inside_and_at_corners():
     capped = Bounds.of(("a", "b", "c"), {"a": 0.1}, {"b": 0.6})
     assert highest(lambda x: x[:, 1] - x[:, 2], capped).ratios == pytest.approx((0.4, 0.6, 0.0), abs=1e-9)
     assert even(bounds) == pytest.approx(np.full(3, 1 / 3))
+    assert even(Bounds.of(("a", "b"), {}, {"a": 0.5})) == pytest.approx([0.25, 0.75])
     assert capped.contains(Mixture.of(dict(zip("abc", even(capped).tolist(), strict=True))))
 
 

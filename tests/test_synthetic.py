@@ -207,6 +207,20 @@ def test_drawn_worlds_of_five_sources_emerge_along_the_ladder():
     assert (target + chance < 0.95).all()
 
 
+def test_lopsided_worlds_peak_near_either_end_and_a_guess_at_the_middle_loses():
+    flops, ratios = synthetic.paper_size("7B").flops, np.linspace(0, 0.5, 251)
+    mixtures = synthetic.two_source_mixtures("code", "general", ratios.tolist())
+    peaks = []
+    for seed in range(12):
+        world = synthetic.lopsided_two_source_world(seed)
+        values = world.objective("mean", mixtures, flops)
+        peaks.append(float(ratios[np.argmax(values)]))
+        assert values.max() - values[125] >= 0.0029  # 0.3 points, on a grid twice as fine
+    assert min(peaks) < 0.15
+    assert max(peaks) > 0.35
+    assert synthetic.lopsided_two_source_world(5) == synthetic.lopsided_two_source_world(5)
+
+
 def test_an_unknown_place_of_the_optimum_is_refused():
     with pytest.raises(ValueError, match="inside, edge, corner"):
         synthetic.drawn_many_source_world(0, "outside")

@@ -176,14 +176,12 @@ def pareto_front(search: Search, model: SearchModel, goals: Sequence[Goal], trai
 
 def undominated(values: Array) -> Array:
     """Which rows of (n, m) no other row reaches in every column and beats in one, (n,)."""
-    order = np.lexsort(-values.T[::-1])  # best first column first: a row can only be beaten by one before it
-    kept: list[int] = []
-    for i in order:
-        there = values[kept]
-        if not ((there >= values[i]).all(axis=1) & (there > values[i]).any(axis=1)).any():
-            kept.append(int(i))
     mask = np.zeros(len(values), bool)
-    mask[kept] = True
+    left = np.lexsort(-values.T[::-1])  # best first column first: a row can only be beaten by one before it
+    while len(left):
+        row, others = values[left[0]], values[left[1:]]
+        mask[left[0]] = True
+        left = left[1:][(others > row).any(axis=1) | (others == row).all(axis=1)]
     return mask
 
 

@@ -14,8 +14,8 @@ Whenever a slot is free it is asked again, with what has finished and what is st
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -73,6 +73,7 @@ class Search:
         budget_flops: What sampling runs may cost together.
         max_runs: Sampling runs at most.
         seed: Of spreads and draws.
+        other_sizes: FLOPs of a run by size, of first and earlier runs, whose sizes it may not choose itself.
     """
 
     goals: tuple[Goal, ...]
@@ -85,10 +86,11 @@ class Search:
     budget_flops: float
     max_runs: int | None
     seed: int
+    other_sizes: Mapping[str, float] = field(default_factory=dict)
 
     def cost(self, size: str) -> float:
-        """FLOPs of a run of a size; 0 for one that the search does not train (of an earlier study file)."""
-        return next((s.flops for s in self.sizes if s.name == size), 0.0)
+        """FLOPs of a run of a size."""
+        return next((s.flops for s in self.sizes if s.name == size), None) or self.other_sizes[size]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +132,7 @@ def next_choice(search: Search, model: SearchModel | None, taken: Sequence[Taken
         return _ended(taken, Choice(kind="stop", reason=f"the study's {search.max_runs} runs are used up"))
     for size, mixture in search.start:
         if not have[size, mixture]:
-            return _first(search, size, mixture, spent_flops)
+            return _first(search, size, mixture, taken, spent_flops)
     left = search.budget_flops - spent_flops
     goals = predictable(search.goals, model)
     rising = _emergence(search, model, goals, taken, left)
@@ -146,13 +148,12 @@ def predictable(goals: Sequence[Goal], model: SearchModel | None) -> tuple[Goal,
     """The objectives of which some task can be predicted, and all that must be kept."""
     if model is None:
         return ()
-    able = [g for g in goals if g.shares(model.tasks) is not None and all(t in model.tasks for t in g.keep)]
-    return tuple(able)
+    return tuple(g for g in goals if g.shares(model.tasks) is not None and all(t in model.tasks for t in g.keep))
 
 
-def _first(search: Search, size: str, mixture: Mixture, spent: float) -> Choice:
+def _first(search: Search, size: str, mixture: Mixture, taken: Sequence[Taken], spent: float) -> Choice | None:
     if spent + search.cost(size) > search.budget_flops * (1 + 1e-9):
-        return Choice(kind="stop", reason="the budget does not hold the first runs")
+        return _ended(taken, Choice(kind="stop", reason="the budget does not hold the first runs"))
     return Choice(kind="start", reason="one of the first runs, before anything is known", size=size, mixture=mixture)
 
 
@@ -175,9 +176,12 @@ def _emergence(
             return None  # they are training; meanwhile something else
         if wanted * size.flops > share * left:
             return None
-        mixture = _first_untaken(search, size, taken)
-        what = f"no run has risen on {', '.join(missing)} yet"
-        return Choice(kind="emergence", reason=f"{what}; {size.name} may", size=size.name, mixture=mixture)
+        before = [t.mixture for t in taken if t.size == size.name]
+        mixture = _first_untaken(search, size, taken) or next(iter(before), None)
+        if mixture is None:
+            continue  # the text allows none
+        reason, repeat = f"no run has risen on {', '.join(missing)} yet; {size.name} may", before.count(mixture)
+        return Choice(kind="emergence", reason=reason, size=size.name, mixture=mixture, repeat=repeat)
     return None
 
 
@@ -237,14 +241,16 @@ def _confirmed(
 ) -> Choice | None:
     """The end, or a run that the law must be held against before."""
     seen = {s.name: {t.mixture for t in taken if t.size == s.name} for s in search.sizes}
-    enough = [s for s in search.sizes if len(seen[s.name]) >= MIXTURES_SEEN]
     usable = [s for s in search.sizes if s.highest is not None]
-    missing = [s for s in usable if s not in enough]
+    untaken = {s.name: _first_untaken(search, s, taken) for s in usable}
+    exhausted = {s.name for s in usable if seen[s.name] and untaken[s.name] is None}
+    enough = [s for s in search.sizes if len(seen[s.name]) >= MIXTURES_SEEN or s.name in exhausted]
+    missing = [s for s in usable if s not in enough and untaken[s.name] is not None]
     if len(enough) < min(SIZES_SEEN, len(usable)) and missing and missing[0].flops <= left:
         size = missing[0]
         best = known["best"]
         trainable = all(r <= h + 1e-9 for r, h in zip(best.ratios, size.highest or (), strict=True))
-        mixture = best if trainable and best not in seen[size.name] else _first_untaken(search, size, taken)
+        mixture = best if trainable and best not in seen[size.name] else untaken[size.name]
         reason = (
             f"within the tolerance, but the law has been seen at {len(enough)} sizes; {size.name} would show a floor "
             "of the losses, or a best mixture that moves with size"
@@ -261,18 +267,16 @@ def _confirmed(
 
 def _spread(search: Search, taken: Sequence[Taken], left: float) -> Choice | None:
     """A cheap run at a new mixture, so that no slot stands idle while larger runs are under way."""
-    if all(t.finished for t in taken):
+    size = next((s for s in search.sizes if s.highest is not None), None)
+    if size is None or size.flops > left or all(t.finished or t.size == size.name for t in taken):
         return None
-    for size in search.sizes:
-        if size.highest is not None and size.flops <= left:
-            mixture = _first_untaken(search, size, taken)
-            reason = "spreads the mixtures at the cheapest size while larger runs are under way"
-            return Choice(kind="start", reason=reason, size=size.name, mixture=mixture)
-    return None
+    mixture = _first_untaken(search, size, taken)
+    reason = "spreads the mixtures at the cheapest size while larger runs are under way"
+    return None if mixture is None else Choice(kind="start", reason=reason, size=size.name, mixture=mixture)
 
 
-def _first_untaken(search: Search, size: SearchSize, taken: Sequence[Taken]) -> Mixture:
-    """A mixture that the size has not been trained at: of the first runs, else of an even spread."""
+def _first_untaken(search: Search, size: SearchSize, taken: Sequence[Taken]) -> Mixture | None:
+    """A mixture that the size has not been trained at: of the first runs, else of an even spread; None: no such."""
     have = {t.mixture for t in taken if t.size == size.name}
     highest = np.array(size.highest)
     lattice = search.space.lattice
@@ -282,7 +286,7 @@ def _first_untaken(search: Search, size: SearchSize, taken: Sequence[Taken]) -> 
     for mixture in (*dict.fromkeys(m for _, m in search.start), *spread):
         if mixture not in have and (np.array(mixture.ratios) <= highest + 1e-9).all():
             return mixture
-    return next(m for _, m in search.start)
+    return None
 
 
 def _with_running(search: Search, model: SearchModel, taken: Sequence[Taken]) -> SearchModel:

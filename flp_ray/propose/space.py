@@ -148,6 +148,11 @@ def _pinned(bounds: Bounds, pinned: Mapping[str, float]) -> Bounds:
                 f"{high[source]:g}. Move the pin, or widen min_ratios or max_ratios."
             )
         low[source] = high[source] = float(ratio)
+    if sum(high.values()) < 1 - 1e-9 or sum(low.values()) > 1 + 1e-9:
+        raise ConfigError(
+            f"search.pinned: with the pins the sources' ratios sum to {sum(low.values()):g} at least and "
+            f"{sum(high.values()):g} at most, never to 1. Move a pin, or widen min_ratios or max_ratios."
+        )
     return Bounds(sources=bounds.sources, low=tuple(low.values()), high=tuple(high.values()))
 
 
@@ -165,9 +170,10 @@ def _capped(
     for source, low in zip(bounds.sources, bounds.low, strict=True):
         if low > caps[source] + 1e-9:
             there = available[source] or 0.0
+            passes = f"{low * tokens / there:.3g}" if there else "infinitely many"
             raise ConfigError(
                 f"search: source {source} must make up at least {low:g} of the target's {tokens:.4g} tokens, which is "
-                f"{low * tokens / there:.3g} passes over its {there:.4g} tokens; at most {epochs[source]:g} may be. "
+                f"{passes} passes over its {there:.4g} tokens; at most {epochs[source]:g} may be. "
                 f"Lower its ratio to {caps[source]:.3g} or less, raise search.max_epochs, or bring more text."
             )
     high = tuple(min(h, caps[s]) for s, h in zip(bounds.sources, bounds.high, strict=True))

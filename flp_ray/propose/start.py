@@ -55,8 +55,9 @@ def start_design(
     sources = len(space.sources)
     number = mixtures or (TWO_SOURCES if sources == 2 else 2 * sources)
     first = _mixtures(space, number, present, seed)
-    second = _apart(first, SECOND) if len(sizes) > 1 else []
-    made = [(sizes[0], m) for m in first] + [(sizes[1], m) for m in second]
+    usable = [s for s in sizes if s.highest is not None]
+    made = [(s, m) for s in usable[:1] for m in first]
+    made += [(s, m) for s in usable[1:2] for m in _apart(first, SECOND)]
     return tuple((size.name, m) for size, m in made if _trainable(size, m))
 
 
@@ -72,6 +73,8 @@ def _mixtures(space: Space, number: int, present: Mixture | None, seed: int) -> 
         spread = [lattice.mixture(lattice.nearest(space.mixture(row))) for row in rows]
         middle = lattice.mixture(lattice.nearest(space.mixture(np.full(len(space.sources), 1 / len(space.sources)))))
     centre = present if present is not None and lattice.bounds.contains(present) else middle
+    if len(space.sources) <= 2 and centre not in spread and len(spread) == number > 2:  # in the place of the nearest
+        spread.remove(min(spread[1:-1], key=lambda m: abs(m.ratios[0] - centre.ratios[0])))
     return list(dict.fromkeys([centre, *spread]))[:number]
 
 

@@ -122,8 +122,9 @@ def expected_gains(aims: Aims, ratios: Array, flops: Array, repeats: int, surpri
     moved = judge.model.lessons(
         ratios, flops, repeats, aims=aims.ratios, target_flops=judge.flops, shares=judge.shares
     ).astype(np.float32)
-    after = aims.values.astype(np.float32)[None, :, None] + moved @ surprises
-    return np.asarray(after.max(axis=1).mean(axis=1) - aims.values.max(), float)
+    behind = (aims.values - aims.values.max()).astype(np.float32)  # in single precision only what they differ by
+    after = behind[None, :, None] + moved @ surprises
+    return np.asarray(after.max(axis=1).mean(axis=1), float)
 
 
 def best_candidate(
@@ -213,7 +214,8 @@ def _candidates(aims: Sequence[Aims], space: Space, trained: Array, seed: int) -
     made = np.concatenate([corners(lattice), spread, *hopeful, *unsure])
     units = np.array([lattice.nearest(space.mixture(row)) for row in made])
     low, high = np.array(lattice.bounds.low), np.array(lattice.bounds.high)
-    return np.unique(np.concatenate([units / lattice.units, _within(trained, low, high)]).round(9), axis=0)
+    rows = np.concatenate([_within(trained, low, high), units / lattice.units])
+    return np.asarray(rows[np.unique(rows.round(9), axis=0, return_index=True)[1]])  # to the bit, as it was trained
 
 
 def _unsure(aims: Aims) -> Array:

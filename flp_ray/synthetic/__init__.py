@@ -8,7 +8,7 @@ level off in size and tokens.
 """
 
 from flp_ray.synthetic.design import Design, PlantedSize, paper_design, paper_size, two_source_mixtures
-from flp_ray.synthetic.drawn import drawn_many_source_world
+from flp_ray.synthetic.drawn import drawn_many_source_world, lopsided_two_source_world
 from flp_ray.synthetic.ladder import LADDER_SIZES, LadderWorld, join
 from flp_ray.synthetic.world import PlantedDomain, PlantedTask, World
 from flp_ray.synthetic.worlds import (
@@ -35,6 +35,7 @@ __all__ = [
     "drawn_many_source_world",
     "drawn_two_source_world",
     "join",
+    "lopsided_two_source_world",
     "losses_with_a_floor",
     "many_source_world",
     "nothing_emerges",

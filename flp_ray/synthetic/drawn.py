@@ -1,9 +1,10 @@
-"""Worlds of five sources drawn at random, whose best mixture lies inside the simplex, on an edge or at a corner.
+"""Worlds drawn at random whose best mixture lies where it is told to: for five sources inside the simplex, on an edge
+or at a corner; for two near one end of the paper's range.
 
-Where the best mixture lies is decided by which texts the tasks ask for. Every source has a domain of its own text,
-whose loss it lowers most; other sources lower it a little. A source whose domain no task asks for, and which lowers
-the others not at all or raises them a little (it takes FLOPs from those that help), does not belong into the best
-mixture: with one or two such sources the optimum lies on an edge, with all but one at a corner.
+Of five sources, which belong into the best mixture is decided by which texts the tasks ask for. Every source has a
+domain of its own text, whose loss it lowers most; other sources lower it a little. A source whose domain no task asks
+for, and which lowers the others not at all or raises them a little (it takes FLOPs from those that help), does not
+belong into the best mixture: with one or two such sources the optimum lies on an edge, with all but one at a corner.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from flp_ray.synthetic.anchor import at_flops
 from flp_ray.synthetic.design import paper_size
 from flp_ray.synthetic.world import PlantedDomain, PlantedTask, World
-from flp_ray.synthetic.worlds import MOST_DRAWS, scale_at
+from flp_ray.synthetic.worlds import MOST_DRAWS, scale_at, two_source_world
 
 Where = Literal["inside", "edge", "corner"]
 
@@ -53,6 +54,12 @@ EVEN_LOSES, USUAL_LOSES = 0.0075, 0.015
 HIGHEST_SCORE = 0.93
 """Score that no task passes at the target and its optimum: a ceiling would bend what the ladder shows."""
 
+MIDDLE_LOSES = 0.003
+"""What the middle of the paper's range of code ratios loses at least at the target, score 0 to 1."""
+
+CODE_MATTERS = ((0.1, 0.5), (1.5, 4.0))
+"""By what the powers of code in `two_source_world` are multiplied where it matters little, and where much."""
+
 Array = NDArray[Any]
 
 
@@ -80,6 +87,48 @@ def drawn_many_source_world(seed: int, where: Where = "inside") -> World:
         if _fits(world, where, len(idle), generator):
             return world
     raise AssertionError(f"no world with its optimum {where} in {MOST_DRAWS} draws")
+
+
+def lopsided_two_source_world(seed: int) -> World:
+    """General and code text like `two_source_world`, whose mean peaks near one end of the paper's code ratios 0 to 0.5.
+
+    The worlds of `drawn_two_source_world` peak near the middle of that range, where a guess loses next to nothing.
+    Here code matters little or much (either with probability one half), and worlds are drawn again until the middle
+    loses 0.3 points of the mean at the paper's 7B. Powers of all FLOPs are multiplied by 0.2 to 0.8, those of general
+    text by 1 to 2.5; tasks emerge along the paper's ladder and have the questions of the paper's benchmarks.
+
+    Args:
+        seed: Seed of the laws.
+    """
+    generator = np.random.default_rng([seed, 3])
+    span = CODE_MATTERS[int(generator.integers(2))]
+    ratios = np.linspace(0, 0.5, 101)
+    rows, target = np.column_stack([ratios, 1 - ratios]), paper_size("7B").flops
+    for _ in range(MOST_DRAWS):
+        world = _anchored(_other_two_source_laws(generator, span), generator)
+        world = replace(world, tasks={n: replace(t, items=TASKS[n][1]) for n, t in world.tasks.items()})
+        values = world.objective_at("mean", rows, target)
+        peak = ratios[np.argmax(values)]
+        lost = values.max() - values[len(ratios) // 2]
+        if 0.03 <= peak <= 0.47 and lost >= MIDDLE_LOSES and world.scores(world.losses(rows, target)).max() < 0.95:
+            return world
+    raise AssertionError(f"no world with its peak near an end in {MOST_DRAWS} draws")
+
+
+def _other_two_source_laws(generator: np.random.Generator, span: tuple[float, float]) -> World:
+    """`two_source_world` with other powers, and the same losses at 1e20 FLOPs of each source."""
+    base, matters = two_source_world(), float(generator.uniform(*span))
+    domains = {}
+    for name, law in base.domains.items():
+        total = law.exponent_total * float(generator.uniform(0.2, 0.8))
+        factors = {"code": matters * generator.uniform(0.5, 1.5), "general": generator.uniform(1.0, 2.5)}
+        powers = {s: e * float(factors[s]) for s, e in law.exponents.items()}
+        before = law.exponent_total + sum(law.exponents.values())
+        loss = float(np.exp(law.log_scale + before * np.log(1e20)))
+        domains[name] = PlantedDomain(
+            log_scale=scale_at(total + sum(powers.values()), loss, 1e20), exponent_total=total, exponents=powers
+        )
+    return replace(base, domains=domains)
 
 
 _IDLE_SOURCES: dict[str, tuple[int, ...]] = {"inside": (0,), "edge": (1, 2), "corner": (4,)}

@@ -43,6 +43,9 @@ SPACING_ERROR = 0.1
 COEFFICIENT_NATS = 10.0
 """Prior scale of slopes and curvatures a half range: as good as flat."""
 
+EDGE_SHARE = 0.8
+"""Share of draws at an end of the range from which the optimum counts as lying there."""
+
 DRAWS = 4000
 
 
@@ -108,8 +111,9 @@ def find_optima(losses: Sequence[TrialLoss], config: TuningConfig, *, diverged: 
         diverged: Trials that were left out.
 
     Returns:
-        One a hyperparameter. An optimum at the edge of its range is given there, flagged, with a standard error of
-        a quarter of the range at least: how far beyond it lies the trials cannot say.
+        One a hyperparameter: the mean over what the trials allow, so that one that makes no difference comes out
+        about the middle of its range, with a wide error. An optimum at an end of its range is flagged, with a standard
+        error of a quarter of the range at least: how far beyond it lies the trials cannot say.
     """
     names = config.parameters
     bounds: Mapping[str, tuple[float, float]] = {name: config.bounds(name) for name in names}
@@ -118,14 +122,15 @@ def find_optima(losses: Sequence[TrialLoss], config: TuningConfig, *, diverged: 
     logs = np.array([[math.log(hyperparameter(item.trial, n)) for n in names] for item in losses])
     y = np.array([item.loss for item in losses])
     finished = np.array([item.finished for item in losses])
-    mean, drawn = _parabola((logs - middle) / half, y, finished)
+    drawn = _parabola((logs - middle) / half, y, finished)
     spec = losses[0].trial
     optima = []
     for i, name in enumerate(names):
         slope, bend = 1 + i, 1 + len(names) + i
-        best, edge = _vertex(float(mean[slope]), float(mean[bend]))
-        places = np.array([_vertex(g, h)[0] for g, h in zip(drawn[:, slope], drawn[:, bend], strict=True)])
-        spread = math.sqrt(float(np.mean((places - best) ** 2)) + (SPACING_ERROR * 2 / len(losses)) ** 2)
+        places = _lowest(drawn[:, slope], drawn[:, bend])
+        edge = _edge(places)
+        best = {"low": -1.0, "high": 1.0, None: float(places.mean())}[edge]
+        spread = math.hypot(float(places.std()), SPACING_ERROR * 2 / len(losses))
         optima.append(
             Optimum(
                 parameter=name,
@@ -142,8 +147,8 @@ def find_optima(losses: Sequence[TrialLoss], config: TuningConfig, *, diverged: 
     return tuple(optima)
 
 
-def _parabola(x: Array, y: Array, finished: NDArray[np.bool_]) -> tuple[Array, Array]:
-    """Coefficients of 1, x and x^2/2 of the losses, x being -1 to 1 over the range: their mean, and draws of them."""
+def _parabola(x: Array, y: Array, finished: NDArray[np.bool_]) -> Array:
+    """Draws of the coefficients of 1, x and x^2/2 of the losses, x being -1 to 1 over the range; one a row."""
     excess, level = y - y.min(), y.mean()
     share = np.where(finished, CURVE_ERROR, math.hypot(CURVE_ERROR, STOPPED_ERROR))
     design = np.hstack([np.ones((len(y), 1)), x, 0.5 * x**2])
@@ -165,12 +170,17 @@ def _parabola(x: Array, y: Array, finished: NDArray[np.bool_]) -> tuple[Array, A
         random.multivariate_normal(mean, covariance, size=count, method="eigh", check_valid="ignore")
         for (_, mean, covariance), count in zip(fits, counts, strict=True)
     ]
-    mean = sum((w * fit[1] for w, fit in zip(weights, fits, strict=True)), np.zeros(design.shape[1]))
-    return mean, np.concatenate(drawn)
+    return np.concatenate(drawn)
 
 
-def _vertex(slope: float, bend: float) -> tuple[float, Edge | None]:
-    """The lowest point of slope x + bend x^2/2 within -1 to 1, and the edge that it lies at."""
-    if bend > 0 and abs(slope) < bend:
-        return -slope / bend, None
-    return (1.0, "high") if slope < 0 else (-1.0, "low")
+def _lowest(slope: Array, bend: Array) -> Array:
+    """Where slope x + bend x^2/2 is lowest within -1 to 1."""
+    inside = (bend > 0) & (np.abs(slope) < bend)
+    return np.where(inside, -slope / np.where(inside, bend, 1.0), np.where(slope < 0, 1.0, -1.0))
+
+
+def _edge(places: Array) -> Edge | None:
+    """The end of the range that most draws of the lowest point lie at."""
+    if float(np.mean(places >= 1)) > EDGE_SHARE:
+        return "high"
+    return "low" if float(np.mean(places <= -1)) > EDGE_SHARE else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,6 +14,9 @@ from flp_ray.errors import NotEnoughDataError
 from flp_ray.tune.config import TuningConfig
 from flp_ray.tune.law import ParameterLaw, fit_law
 from flp_ray.tune.optimum import find_optima, trial_losses
+
+UNDECIDED = 0.2
+"""A standard error above this share of the searched range says little; that of no knowledge at all is 0.29."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +108,12 @@ def _notes(optima: Sequence[Optimum], config: TuningConfig) -> Iterator[str]:
             yield (
                 f"The best {optimum.parameter} of size {optimum.size} lies at the {optimum.edge} end of the range "
                 f"that was searched ({optimum.value:.3g}) or beyond it; widen tuning.{optimum.parameter}."
+            )
+        low, high = config.bounds(optimum.parameter)
+        if optimum.edge is None and optimum.log_stderr > UNDECIDED * math.log(high / low):
+            yield (
+                f"The trials of size {optimum.size} hardly tell which {optimum.parameter} is best; raise tuning.trials "
+                f"or leave it out of tuning."
             )
     if len(config.sizes) == 1:
         yield (

@@ -2,11 +2,12 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from scipy.stats import beta, kstest
 
 from flp_ray.core.mixture import Mixture
 from flp_ray.errors import ConfigError
 from flp_ray.propose.lattice import Lattice
-from flp_ray.propose.simplex import Bounds, to_cube, to_mixture
+from flp_ray.propose.simplex import Bounds, to_cube, to_mixture, to_ratios
 
 
 def names(count):
@@ -111,3 +112,28 @@ def test_a_step_that_does_not_divide_1_is_refused():
 def test_a_step_too_coarse_for_the_bounds_is_refused():
     with pytest.raises(ConfigError, match="smaller ratio_step"):
         Lattice.of(Bounds.of(names(2), {"s0": 0.25}, {"s0": 0.25}), 0.1)
+
+
+@given(bounds_and_cube(), st.integers(0, 2**32 - 1))
+def test_many_points_at_once_are_each_the_mixture_of_its_own(drawn, seed):
+    bounds, cube = drawn
+    points = np.concatenate([[cube], np.random.default_rng(seed).uniform(size=(20, len(cube)))])
+    rows = to_ratios(bounds, points)
+    assert (rows >= np.array(bounds.low)).all()
+    assert (rows <= np.array(bounds.high)).all()
+    assert rows.sum(axis=1) == pytest.approx(np.ones(21), abs=1e-9)
+    assert rows.tolist() == [list(to_mixture(bounds, point).ratios) for point in points]
+
+
+@pytest.mark.parametrize("source", range(5))
+def test_every_marginal_of_many_points_is_that_of_the_uniform_law(source):
+    rows = to_ratios(Bounds.of(names(5), {}, {}), np.random.default_rng(1).uniform(size=(20_000, 4)))
+    # Each of five ratios is Beta(1, 4) distributed, whichever stick it is broken from.
+    assert kstest(rows[:, source], beta(1, 4).cdf).pvalue > 0.01
+
+
+def test_lower_bounds_leave_the_map_uniform_on_what_is_left():
+    bounds = Bounds.of(names(3), {"s0": 0.2, "s2": 0.3}, {})
+    rows = to_ratios(bounds, np.random.default_rng(2).uniform(size=(20_000, 2)))
+    for k, low in enumerate(bounds.low):
+        assert kstest((rows[:, k] - low) / 0.5, beta(1, 2).cdf).pvalue > 0.01

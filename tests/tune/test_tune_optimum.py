@@ -55,6 +55,19 @@ def test_an_optimum_beyond_the_range_is_flagged_and_wide():
     assert all("at the high end of the range" in note and "widen tuning.learning_rate" in note for note in laws.notes)
 
 
+def test_a_hyperparameter_that_makes_no_difference_comes_out_wide_in_the_middle():
+    config = settings(trials=24, weight_decay={"low": 0.01, "high": 1.0}, sizes=["small"])
+    off, said = [], 0
+    for seed in range(10):
+        laws = fit(World(seed=seed), config, seed)
+        [decay] = [o for o in laws.optima if o.parameter == "weight_decay"]
+        off.append(math.log(decay.value / 0.1))
+        assert decay.log_stderr > 0.1 * math.log(100)  # no knowledge at all is 0.29; noise may look like a little
+        said += any("hardly tell which weight_decay is best" in note for note in laws.notes)
+    assert said >= 6
+    assert abs(sum(off) / 10) < 0.25 * math.log(100)
+
+
 def test_diverged_trials_are_left_out_and_counted():
     config, world = settings(), World(seed=2)
     trials = trials_of(config)

@@ -88,6 +88,11 @@ class Posterior:
         """Mean of log(L - E), (n,)."""
         return np.asarray(self.mean + covariance(inputs, self.runs, self.numbers) @ self.weights)
 
+    def loss(self, inputs: Inputs) -> Array:
+        """Expected loss, nats per token, (n,)."""
+        mean, spread = self.moments(inputs)
+        return np.asarray(self.floor + np.exp(mean + spread / 2))
+
     def sweep(self, inputs: Inputs) -> Array:
         """Expected loss at very many mixtures of one size, nats per token, (n,), in single precision."""
         numbers, x = self.numbers, float(inputs.x[0])
@@ -143,7 +148,8 @@ class Posterior:
             return self
         logs = self.mean + self.factor @ (self.factor.T @ self.weights)
         both = self.runs.and_(pending)
-        logs = np.concatenate([logs, self.expected(pending)])
+        expected = self.mean + run_covariance(pending, self.runs, self.numbers) @ self.weights  # of its size and group
+        logs = np.concatenate([logs, expected])
         return Posterior.of(both, logs, self.numbers, floor=self.floor, weight=self.weight)
 
     def _whitened(self, across: Array) -> tuple[Array, Array]:
@@ -193,8 +199,8 @@ class LossLaw:
         return means, np.sqrt(np.maximum(squares - means**2, 0.0))
 
     def also(self, pending: Inputs) -> LossLaw:
-        """As if these runs were measured too and came out as expected; the likeliest floor alone."""
-        return replace(self, floors=(self.best.also(pending),))
+        """As if these runs were measured too and came out as expected; each floor is as likely as before."""
+        return replace(self, floors=tuple(p.also(pending) for p in self.floors))
 
 
 def fit_loss_law(

@@ -129,7 +129,7 @@ class JointSurrogate:
             (C, J, 1 + D + T): what all domains share, each domain's own, each task's link.
         """
         inputs, there = self.frame.inputs(ratios, flops), self.frame.inputs(aims, target_flops)
-        losses, own = self.losses(aims, target_flops), self.losses(ratios, flops)
+        losses, own = (np.stack([law.best.loss(i) for law in self.laws], axis=1) for i in (there, inputs))
         made = np.zeros((len(ratios), len(aims), 1 + len(self.laws) + len(self.links)))
         for d, (law, pull) in enumerate(zip(self.laws, self._pull(shares), strict=True)):
             process = law.best

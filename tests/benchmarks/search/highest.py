@@ -45,16 +45,14 @@ def highest(value: Callable[[Array], Array], bounds: Bounds) -> Mixture:
 
 
 def even(bounds: Bounds) -> Array:
-    """The ratios in the middle of the bounds: all alike where there are none."""
+    """The ratios in the middle of what the bounds allow, (K,): all alike where there are none."""
     low, high = np.array(bounds.low), np.array(bounds.high)
-    middle = (low + np.minimum(high, 1.0)) / 2
-    free = 1 - low.sum()
-    taken = (middle - low) / (middle - low).sum() * free
-    for _ in range(len(low)):  # what a bound cuts off goes to the others
-        over = np.maximum(low + taken - high, 0)
-        room = high - low - taken + over
-        taken = taken - over + over.sum() * room / max(room.sum(), 1e-12)
-    return np.asarray(low + taken)
+    least = np.maximum(low, 1 - (high.sum() - high))  # what is left when all others take their most
+    most = np.minimum(high, 1 - (low.sum() - low))
+    middle = (least + most) / 2
+    missing = 1 - middle.sum()
+    room = most - middle if missing > 0 else middle - least
+    return np.asarray(middle + missing * room / max(room.sum(), 1e-12))
 
 
 def mixture_of(bounds: Bounds, ratios: Array) -> Mixture:

@@ -27,6 +27,9 @@ from tests.benchmarks.search.regmix_table import Ranking, TableProblem
 TOLERANCE = 0.002
 """Expected regret at which the search ends: the default of a study."""
 
+BUDGET_FLOPS, MOST_RUNS = 2.2e22, 60
+"""What the study may spend, about the FLOPs of the paper's 37 runs, and on how many runs."""
+
 FIRST, REFIT_UNTIL, REFIT = 8, 48, 4
 """On a table: runs spread out before the law is asked; after how many its numbers are sought anew each so many only."""
 
@@ -34,7 +37,7 @@ Array = NDArray[Any]
 
 
 def search(problem: Problem, seed: int) -> Iterator[Answer | None]:
-    """A study in rounds with default settings, whose budget is the cap; it ends when it is sure."""
+    """A study in rounds with default settings; it ends when it is sure, or when its budget or its runs are used up."""
     taken: list[Taken] = []
     parts: list[Records] = []
     repeats: dict[tuple[str, Mixture], int] = {}
@@ -95,8 +98,8 @@ def _search(problem: Problem, seed: int) -> Search:
         start=start_design(space, sizes, mixtures=None, present=None, seed=seed),
         present=None,
         tolerance=TOLERANCE,
-        budget_flops=problem.cap_flops,
-        max_runs=None,
+        budget_flops=BUDGET_FLOPS,
+        max_runs=MOST_RUNS,
         seed=seed,
     )
 

@@ -27,16 +27,17 @@ HELD_RUNS = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One replay."""
+    """One replay. Its fingerprint is taken when a bench begins: a source that changes meanwhile is the next one's."""
 
     case: str
     table: Path | None
     competitor: Competitor
     seed: int
+    fingerprint: str
 
     def file(self, folder: Path) -> Path:
         """Where its trajectory is kept."""
-        return folder / self.case / self.competitor.name / f"{self.seed}-{self.competitor.fingerprint()}.json"
+        return folder / self.case / self.competitor.name / f"{self.seed}-{self.fingerprint}.json"
 
 
 Results = dict[str, dict[str, list[Trajectory]]]
@@ -52,7 +53,7 @@ def cases_of(table: Path | None) -> dict[str, Case]:
 def jobs_of(cases: Sequence[Case], competitors: Sequence[Competitor], seeds: int, table: Path | None) -> list[Job]:
     """Every replay, seed by seed, so that a bench that is stopped has some of everything."""
     return [
-        Job(case=case.name, table=table, competitor=competitor, seed=seed)
+        Job(case=case.name, table=table, competitor=competitor, seed=seed, fingerprint=competitor.fingerprint())
         for seed in range(seeds)
         for case in cases
         for competitor in competitors

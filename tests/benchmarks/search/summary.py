@@ -73,7 +73,7 @@ def criteria(figures: Figures) -> list[str]:
         ours = strategies[OURS]["cost_to_goal"]
         others = {n: row["cost_to_goal"] for n, row in strategies.items() if n not in NOT_OTHERS}
         known = {n: c for n, c in others.items() if c is not None}
-        if world == "two-sources" and "full-grid" in known:
+        if world.startswith("two-sources") and "full-grid" in known:
             said.append(_share(world, ours, known["full-grid"], "of the paper's 37 runs", TWO_SHARE))
         elif world.startswith("five-sources") and known:
             name = min(known, key=lambda n: known[n])

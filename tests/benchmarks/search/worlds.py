@@ -89,6 +89,12 @@ def planted_cases() -> tuple[Case, ...]:
     places = {"inside": "inside", "edge": "on an edge", "corner": "at a corner"}
     return (
         planted_case("two-sources", two, goal=TWO_GOAL, title="Two sources, the paper's ladder"),
+        planted_case(
+            "two-sources-lopsided",
+            synthetic.lopsided_two_source_world,
+            goal=TWO_GOAL,
+            title="Two sources, optimum near one end",
+        ),
         *(
             planted_case(
                 f"five-sources-{place}",
