@@ -37,8 +37,8 @@ class Decision:
         repeat: How many runs of this size and mixture were there before.
         flops: What the run costs.
         gain: What it is expected to take off the regret, score 0 to 1; None where nothing was reckoned.
-        expected_regret: What taking the best mixture as known now is expected to lose at the target, score 0 to 1,
-            summed over the objectives; None while nothing can be predicted.
+        expected_regret: What taking the best mixture as known now is expected to lose at the target, score 0 to 1, the
+            largest among the objectives; None while nothing can be predicted.
         spent_flops: FLOPs of all runs decided before.
         best: Best mixture for the first objective as known now; None while nothing can be predicted.
         fit_id: The fit that the decision was made from; None where there was none.

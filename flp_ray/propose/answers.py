@@ -220,9 +220,10 @@ def expected_at(search: Search, model: SearchModel, goal: Goal, mixture: Mixture
 def _expected_of(search: Search, model: SearchModel, goal: Goal, ratios: Array) -> Prediction:
     mean, half = (float(v[0]) for v in model.predicted(ratios[None], search.target_flops, _shares(model, goal)))
     (any_of_them,) = model.predict([search.space.mixture(ratios)], search.target_flops)
+    mean, low, high = (min(max(v, 0.0), 1.0) for v in (mean, mean - half, mean + half))
     return Prediction(
         mean=mean,
-        low=min(1.0, max(0.0, mean - half)),
-        high=max(0.0, min(1.0, mean + half)),
+        low=low,
+        high=high,
         extrapolated=any_of_them.objective.extrapolated,
     )

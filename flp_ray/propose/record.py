@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, create_trial
 
 from flp_ray.core.mixture import Mixture
 from flp_ray.core.prediction import Prediction
+from flp_ray.core.run import stable_hash
 from flp_ray.core.surrogate import SearchModel
 from flp_ray.propose.answers import expected_at
 from flp_ray.propose.goals import Goal
@@ -35,16 +36,17 @@ def record_search(
         runs: Runs by mixture, in words.
         found: The mixture that was found best.
     """
+    limits = search.space.bounds
+    bounds = [list(limits.sources), list(limits.low), list(limits.high)]
     with quiet():
         study = optuna.create_study(
-            study_name=f"{goal.name}-{model.fit_id}",
+            study_name=f"{goal.name}-{model.fit_id}-{stable_hash([search.target_flops, bounds], length=6)}",
             storage=journal_storage(storage),
             direction="maximize",
             load_if_exists=True,
         )
         if not study.get_trials(deepcopy=False):
-            bounds = search.space.bounds
-            inside = [m for m in dict.fromkeys([*runs, found]) if bounds.contains(m)]
+            inside = [m for m in dict.fromkeys([*runs, found]) if limits.contains(m)]
             study.add_trials([_trial(search, m, expected_at(search, model, goal, m), runs.get(m, ())) for m in inside])
 
 

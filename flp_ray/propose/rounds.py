@@ -40,6 +40,9 @@ EMERGENCE_SHARE, PART_SHARE = 0.5, 0.1
 """Share of what is left of the budget that runs of a larger size may cost to see a task rise: while no objective can be
 predicted, and where one can be in part."""
 
+LEAST_GAIN = 0.01
+"""Share of the tolerance that a run must take off the expected regret to be worth training."""
+
 Array = NDArray[Any]
 
 
@@ -207,7 +210,7 @@ def _valued(
         return _confirmed(search, aims, taken, left, known)
     affordable = [None if s.highest is None or s.flops > left else np.array(s.highest) for s in search.sizes]
     found = best_candidate(aims, search.space, trained, [s.flops for s in search.sizes], affordable, search.seed)
-    if found is None or found.gain <= 0:
+    if found is None or found.gain <= LEAST_GAIN * search.tolerance:
         reason = (
             f"the budget holds no further run; the expected regret is {100 * regret:.2g} points, "
             f"more than the {100 * search.tolerance:.2g} asked for"

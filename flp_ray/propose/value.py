@@ -29,7 +29,7 @@ from flp_ray.propose.sweep import FEW_POINTS, Judge, best_mixture, corners
 SURPRISES = 2**6
 """Normal draws, each with its mirror image, that an expected maximum is averaged over."""
 
-REPEATS = (1, 2, 4)
+REPEATS = (1, 4, 16)
 """Trainings of one candidate that are reckoned with at once."""
 
 DRAWS = 512
@@ -147,7 +147,7 @@ def best_candidate(
     """
     ratios = _candidates(aims, space, trained, seed)
     model = aims[0].judge.model
-    factors = 1 + len(model.domains) + len(model.tasks)
+    factors = 2 + len(model.domains) + len(model.tasks)
     surprises = normal_draws(factors, SURPRISES, seed=3).astype(np.float32)
     best: Candidate | None = None
     for place, (cost, highest) in enumerate(zip(sizes, allowed, strict=True)):

@@ -35,7 +35,7 @@ def run() -> dict[str, float]:
     tasks = {
         name: synthetic.PlantedTask(
             random_performance=t.random_performance,
-            shares={d: 1 / DOMAINS for d in kept},
+            shares=dict.fromkeys(kept, 1 / DOMAINS),
             onset=onset,
             slope=t.slope,
         )

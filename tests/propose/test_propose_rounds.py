@@ -134,6 +134,18 @@ def test_slots_are_kept_busy_while_larger_runs_are_under_way(searched, driven_by
     assert kept_the_budget(driven)
 
 
+def test_cheap_runs_fill_slots_for_larger_ones_and_not_for_each_other(searched):
+    search = searched(WORLDS["two 0"])
+    taken = [Taken(size=size, mixture=mixture, finished=True) for size, mixture in search.start]
+    even, spent = search.start[0][1], search.budget_flops - 2e19  # too little for a larger size
+    larger, cheap = (Taken(size=size, mixture=even, finished=False) for size in ("0.32B", "0.12B"))
+    beside = next_choice(search, None, [*taken, larger], spent)
+    assert (beside.kind, beside.size, beside.repeat) == ("start", "0.12B", 0)
+    assert beside.mixture not in {t.mixture for t in taken}
+    assert next_choice(search, None, [*taken, cheap], spent) is None
+    assert next_choice(search, None, taken, spent).kind == "stop"
+
+
 def test_a_budget_is_never_passed(searched, driven_by):
     budget, world = 5e20, synthetic.many_source_world(5, seed=1)
     driven = driven_by(world, searched(world, budget=budget, tolerance=1e-6), slots=3)

@@ -33,7 +33,7 @@ def aims_and(model, search, trained, **named):
 
 
 def surprises_of(model, number=2**12, seed=5):
-    return normal_draws(1 + len(model.domains) + len(model.tasks), number, seed=seed).astype(np.float32)
+    return normal_draws(2 + len(model.domains) + len(model.tasks), number, seed=seed).astype(np.float32)
 
 
 def with_noise(model, **numbers):

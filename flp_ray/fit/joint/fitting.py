@@ -31,7 +31,8 @@ ONE_OVERLAP = 0.01
 
 RUNS_FOR_OVERLAP = 10
 
-SELECTION_TURNS = 10
+LUCK = 2.0
+"""Standard errors above chance from which on a score is no luck."""
 
 Array = NDArray[Any]
 
@@ -109,18 +110,21 @@ def _links(seen: Observations, domains: tuple[str, ...]) -> tuple[tuple[ScoreLin
     made, reasons = [], {}
     for t, task in enumerate(seen.tasks):
         scores = seen.point_performance[:, t]
-        used = _emerged(seen, t, complete, columns)
-        runs = np.unique(seen.point_run[used])
-        if used.sum() >= FEWEST_POINTS and len(runs) > 1:
+        errors = seen.stderr[seen.point_run, t]
+        known = complete & np.isfinite(scores)
+        # Luck alone must not count: a checkpoint has risen where its score is above chance by its error, too.
+        luck = task.random_performance + LUCK * np.nan_to_num(errors)
+        risen = known & (scores >= np.maximum(threshold(task), luck))
+        if risen.sum() >= FEWEST_POINTS and len(np.unique(seen.point_run[risen])) > 1:
             made.append(
                 fit_link(
                     task=task.task,
                     random_performance=task.random_performance,
                     threshold=threshold(task),
-                    losses=seen.point_losses[used][:, columns],
-                    scores=scores[used],
-                    runs=np.searchsorted(runs, seen.point_run[used]),
-                    errors=seen.stderr[seen.point_run[used], t],
+                    losses=seen.point_losses[known][:, columns],
+                    scores=scores[known],
+                    runs=np.unique(seen.point_run[known], return_inverse=True)[1],
+                    errors=errors[known],
                 )
             )
             continue
@@ -128,28 +132,9 @@ def _links(seen: Observations, domains: tuple[str, ...]) -> tuple[tuple[ScoreLin
         reasons[task.task] = (
             "No kept checkpoint of a sampling run has a score."
             if best is None
-            else f"{int(used.sum())} kept checkpoints of {len(runs)} runs reach chance ({task.random_performance:.3g}) "
-            f"plus margin ({task.emergence_margin:.3g}); the best score seen is {best:.3g}. Needed: {FEWEST_POINTS} "
-            f"checkpoints of 2 runs. Train larger sampling runs, or longer."
+            else f"{int(risen.sum())} of {int(known.sum())} kept checkpoints are above chance "
+            f"({task.random_performance:.3g}) by the margin ({task.emergence_margin:.3g}) and twice their error; the "
+            f"best score seen is {best:.3g}. Needed: {FEWEST_POINTS} checkpoints of 2 runs. Train larger sampling "
+            "runs, or longer."
         )
     return tuple(made), reasons
-
-
-def _emerged(seen: Observations, task: int, complete: Array, columns: list[int]) -> Array:
-    """Which kept checkpoints of a task count, (P,): those whose losses, not whose own luck, put them above threshold.
-
-    Keeping what scored above the threshold keeps the lucky ones near it, and flattens the line. So a line in the mean
-    loss decides which points have emerged, in turns.
-    """
-    scores, mean_loss = seen.point_performance[:, task], seen.point_losses[:, columns].mean(axis=1)
-    known, least = complete & np.isfinite(scores), threshold(seen.tasks[task])
-    used = known & (scores >= least)
-    for _ in range(SELECTION_TURNS):
-        if used.sum() < FEWEST_POINTS or np.ptp(mean_loss[used]) < 1e-6:
-            break
-        slope, constant = np.polyfit(mean_loss[used], scores[used], 1)
-        now = known & (constant + slope * mean_loss >= least) if slope < 0 else used
-        if (now == used).all():
-            break
-        used = now
-    return used

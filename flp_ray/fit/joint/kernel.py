@@ -45,7 +45,7 @@ PRIOR_LENGTH = (2.0, 1.0)
 PRIORS = {
     "surface": (0.05, 1.2),
     "slope": (0.02, 1.0),
-    "turn": (0.08, 1.0),
+    "turn": (0.02, 0.8),
     "size": (0.004, 0.8),
     "fault": (0.003, 1.0),
     "noise": (0.005, 1.5),
@@ -59,10 +59,8 @@ LEAST_LENGTH, MOST_LENGTH = 0.05, 100.0
 LEAST, MOST = 1e-5, 3.0
 """Bounds of length scales (in the same unit) and of the other numbers."""
 
-STEPS = 60
-
-CURVATURE_STEP = 0.1
-"""Step of the numbers' logarithms over which the posterior's curvature is taken."""
+STEPS, CURVATURE_STEP = 60, 0.1
+"""Of L-BFGS-B, and the step of the logarithms over which the posterior's curvature is taken."""
 
 Array = NDArray[Any]
 

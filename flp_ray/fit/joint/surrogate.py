@@ -20,7 +20,8 @@ from flp_ray.fit.joint.loss_law import LossLaw
 from flp_ray.fit.observations import ratio_rows
 
 SHARED = 0.5
-"""Share of the variance that domains have in common where they err: a run's luck and a law's fault show in all."""
+"""Share of the variance that domains have in common where they err, and tasks likewise: a run's luck, a law's fault,
+and what the mixtures trained so far leave open show in all of them."""
 
 BEYOND = 0.05
 """How far (as a share) FLOPs may lie outside the fitted range before a prediction counts as extrapolated."""
@@ -103,13 +104,15 @@ class JointSurrogate:
         inputs, losses = self.frame.inputs(ratios, flops), self.losses(ratios, flops)
         drawn = np.tile(self._scores(losses) @ shares, (number, 1))
         common = generator.standard_normal(drawn.shape)
-        for d, (law, pull) in enumerate(zip(self.laws, self._pull(shares), strict=True)):
+        for d, (law, pull) in enumerate(zip(self.laws, self._pull(losses, shares).T, strict=True)):
             own = generator.standard_normal(drawn.shape)
             moved = (np.sqrt(SHARED) * common + np.sqrt(1 - SHARED) * own) @ _root(law.best.between(inputs, inputs)).T
             drawn += pull * (losses[:, d] - law.best.floor) * moved
+        alike = generator.standard_normal((number, len(self.laws) + 3))
         for share, link in zip(shares, self.links, strict=True):
-            root = _root(link.covariance)
-            drawn += share * (generator.standard_normal((number, len(root))) @ root.T) @ link.rows(losses).T
+            own = generator.standard_normal(alike.shape)
+            moved = (np.sqrt(SHARED) * alike + np.sqrt(1 - SHARED) * own) @ _root(link.covariance).T
+            drawn += share * moved @ link.rows(losses).T
         return drawn
 
     def lessons(
@@ -126,25 +129,24 @@ class JointSurrogate:
             shares: Of the tasks in the objective, (T,).
 
         Returns:
-            (C, J, 1 + D + T): what all domains share, each domain's own, each task's link.
+            (C, J, 2 + D + T): what all domains share, what all links share, each domain's own, each link's own.
         """
         inputs, there = self.frame.inputs(ratios, flops), self.frame.inputs(aims, target_flops)
         losses, own = (np.stack([law.best.loss(i) for law in self.laws], axis=1) for i in (there, inputs))
-        made = np.zeros((len(ratios), len(aims), 1 + len(self.laws) + len(self.links)))
-        for d, (law, pull) in enumerate(zip(self.laws, self._pull(shares), strict=True)):
+        made = np.zeros((len(ratios), len(aims), 2 + len(self.laws) + len(self.links)))
+        for d, (law, pull) in enumerate(zip(self.laws, self._pull(losses, shares).T, strict=True)):
             process = law.best
             across, spread = process.told(inputs, there, repeats)
             moved = pull * (losses[:, d] - process.floor) * across / np.sqrt(spread)[:, None]
             made[:, :, 0] += np.sqrt(SHARED) * moved
-            made[:, :, 1 + d] = np.sqrt(1 - SHARED) * moved
+            made[:, :, 2 + d] = np.sqrt(1 - SHARED) * moved
         for t, (share, link) in enumerate(zip(shares, self.links, strict=True)):
             here, rows = link.rows(own), link.rows(losses)
             spread = link.covariance @ here.T
             told = np.sqrt((here * spread.T).sum(axis=1) + link.noise**2 / (RUN_WEIGHT * repeats))
-            risen = here @ link.line >= link.threshold  # a run at chance says nothing of a line above it
-            made[:, :, 1 + len(self.laws) + t] = share * np.where(
-                risen[:, None], (rows @ spread).T / told[:, None], 0.0
-            )
+            moved = share * (rows @ spread).T / told[:, None]
+            made[:, :, 1] += np.sqrt(SHARED) * moved
+            made[:, :, 2 + len(self.laws) + t] = np.sqrt(1 - SHARED) * moved
         return made
 
     def also(self, ratios: Array, flops: Array) -> JointSurrogate:
@@ -162,10 +164,10 @@ class JointSurrogate:
             flops: Training FLOPs of the model in question.
 
         Raises:
-            NotEnoughDataError: No task of some weight can be predicted.
+            NotEnoughDataError: No task can be predicted.
             ConfigError: A mixture has a source that the fit does not know.
         """
-        if not self.weights.any():
+        if not self.links:
             reasons = " ".join(f"{task}: {reason}" for task, reason in self.not_emerged.items())
             raise NotEnoughDataError(f"No score can be predicted, no task has emerged. {reasons}")
         ratios = self.rows(mixtures)
@@ -173,7 +175,9 @@ class JointSurrogate:
         losses = [law.loss(self.frame.inputs(ratios, flops), noisy=True) for law in self.laws]
         eye = np.eye(len(self.links))
         scores = [self.predicted(ratios, flops, row) for row in eye]
-        objective = self.predicted(ratios, flops, self.weights)
+        # Where only tasks of weight 0 can be predicted the mean means nothing, and no objective asks for it.
+        shares = self.weights if self.weights.any() else np.full(len(self.links), 1 / len(self.links))
+        objective = self.predicted(ratios, flops, shares)
         return [
             SurrogatePrediction(
                 domain_loss={
@@ -236,25 +240,27 @@ class JointSurrogate:
             np.stack([link.score(losses) for link in self.links], axis=1) if self.links else np.zeros((len(losses), 0))
         )
 
-    def _pull(self, shares: Array) -> Array:
-        """Objective gained per nat of each domain's loss, (D,)."""
-        pull = np.zeros(len(self.laws))
+    def _pull(self, losses: Array, shares: Array) -> Array:
+        """Objective gained per nat of each domain's loss, (n, D), at domain losses (n, D)."""
+        pull = np.zeros(losses.shape)
         for share, link in zip(shares, self.links, strict=True):
-            pull = pull + share * link.slopes
+            pull = pull + share * link.slopes(losses)
         return pull
 
     def _law_variance(self, ratios: Array, flops: float, losses: Array, shares: Array, *, noisy: bool = False) -> Array:
         """Variance of the objective, (n,): of the law alone, or with what a single training's losses scatter."""
         inputs = self.frame.inputs(ratios, flops)
         own, common = np.zeros(len(ratios)), np.zeros(len(ratios))
-        for law, pull in zip(self.laws, self._pull(shares), strict=True):
+        for law, pull in zip(self.laws, self._pull(losses, shares).T, strict=True):
             moved = pull * law.loss(inputs, noisy=noisy)[1]
             own, common = own + moved**2, common + moved
         total = (1 - SHARED) * own + SHARED * common**2
+        own, common = np.zeros(len(ratios)), np.zeros(len(ratios))
         for share, link in zip(shares, self.links, strict=True):
             rows = link.rows(losses)
-            total = total + share**2 * ((rows @ link.covariance) * rows).sum(axis=1)
-        return np.asarray(total)
+            moved = share * np.sqrt(((rows @ link.covariance) * rows).sum(axis=1))
+            own, common = own + moved**2, common + moved
+        return np.asarray(total + (1 - SHARED) * own + SHARED * common**2)
 
     def _extrapolated(self, ratios: Array, flops: float) -> Array:
         low, high = self.flops_range
@@ -271,6 +277,6 @@ def _root(covariance: Array) -> Array:
 
 def _prediction(mean: float, half: float, extrapolated: bool, *, highest: float | None = 1.0) -> Prediction:
     low, high = max(0.0, mean - half), mean + half
-    if highest is not None:
-        low, high = min(low, highest), min(max(high, 0.0), highest)
+    if highest is not None:  # a line may leave 0 to 1; a score does not
+        mean, low, high = (min(max(v, 0.0), highest) for v in (mean, low, high))
     return Prediction(mean=float(mean), low=float(low), high=float(high), extrapolated=extrapolated)

@@ -54,16 +54,17 @@ def _powers(process: Posterior) -> tuple[float, np.ndarray]:
 
 
 def _score_line(link: ScoreLink, fitted: JointSurrogate) -> FitLine:
-    terms = " ".join(f"{s:+.3g} {d}" for s, d in zip(link.slopes, fitted.domains, strict=True))
+    terms = " ".join(f"{s:+.3g} {d}" for s, d in zip(link.full_slopes, fitted.domains, strict=True))
+    level = link.numbers[-1] + link.numbers[-3] - link.full_slopes @ link.input_mean
     return FitLine(
         stage="performance",
         method=METHOD,
         name=link.task,
-        formula=f"P = {link.line[-1] - link.slopes @ link.input_mean:.3g} {terms}",
-        parameters={f"slope_{d}": float(s) for d, s in zip(fitted.domains, link.slopes, strict=True)}
-        | {"noise": link.noise},
+        formula=f"P = {level:.3g} {terms}, above chance softened over {np.exp(link.numbers[-2]):.2g}",
+        parameters={f"slope_{d}": float(s) for d, s in zip(fitted.domains, link.full_slopes, strict=True)}
+        | {"chance": float(link.numbers[-1]), "softness": float(np.exp(link.numbers[-2])), "noise": link.noise},
         observations=link.observations,
         fit_error=link.fit_error,
         held_out_error=None,
-        note="score per nat of each domain's loss",
+        note="score per nat of each domain's loss, far above chance",
     )

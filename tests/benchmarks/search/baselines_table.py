@@ -15,8 +15,8 @@ from tests.benchmarks.search.regmix_table import Ranking, TableProblem
 
 Array = NDArray[Any]
 
-STEP = 8
-"""Runs between two answers."""
+STEP, LATER_STEP, LATER = 8, 16, 128
+"""Runs between two answers; in random order fewer answers once so many runs are paid, for time."""
 
 FIRST = 24
 """Runs before the Gaussian process picks by its variance; so many are drawn at random."""
@@ -61,7 +61,8 @@ def process_variance(problem: TableProblem, seed: int) -> Iterator[Ranking | Non
 def _random_order(problem: TableProblem, seed: int, fit: Fit) -> Iterator[Ranking | None]:
     order = np.random.default_rng(seed).permutation(len(problem.pool))
     losses: list[float] = []
-    for number in range(STEP, len(order) + 1, STEP):
+    steps = (*range(STEP, LATER, STEP), *range(LATER, len(order), LATER_STEP))
+    for number in sorted({*(n for n in steps if n < len(order)), len(order)}):
         losses += [problem.pay(int(i))[problem.domain] for i in order[len(losses) : number]]
         if number < FIRST:
             yield None

@@ -108,7 +108,7 @@ def _figures(case: Case, of: Sequence[Trajectory]) -> dict[str, Any]:
 
 def _row(case: Case, name: str, row: dict[str, Any], ours: float | None) -> list[str]:
     cost, (first, third) = row["cost_to_goal"], row["quartiles"]
-    times = f"{cost / ours:.2g}" if cost is not None and ours else "-"
+    times = f"{cost / ours:.{0 if cost >= 10 * ours else 2}f}" if cost is not None and ours else "-"
     return [
         name,
         _cost(case, cost),

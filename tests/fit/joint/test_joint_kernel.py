@@ -68,10 +68,9 @@ def test_measured_runs_can_always_be_factored_however_often_they_are_repeated(dr
 
 
 def test_what_a_size_and_a_group_share_is_told_by_flops_and_mixture():
-    ratios = np.array([[0.2, 0.8], [0.2, 0.8], [0.3, 0.7], [0.2, 0.8]])
-    inputs = Frame.of(ratios, np.array([1e18, 1e18, 1e18, 2e18]), 0.01).inputs(
-        ratios, np.array([1e18, 1e18, 1e18, 2e18])
-    )
+    ratios = np.array([[0.2, 0.5, 0.3], [0.2, 0.5, 0.3], [0.2, 0.4, 0.4], [0.2, 0.5, 0.3]])
+    flops = np.array([1e18, 1e18, 1e18, 2e18])
+    inputs = Frame.of(ratios, flops, 0.01).inputs(ratios, flops)
     assert same_size(inputs, inputs).tolist() == [[1, 1, 1, 0], [1, 1, 1, 0], [1, 1, 1, 0], [0, 0, 0, 1]]
     assert same_group(inputs, inputs).tolist() == [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
 

@@ -16,6 +16,7 @@ from flp_ray.errors import ConfigError, NotEnoughDataError
 from flp_ray.fit.config import FitSettings
 from flp_ray.fit.joint import fit_joint
 from flp_ray.fit.joint.fitting import FEWEST_RUNS
+from flp_ray.fit.joint.link import RUN_WEIGHT
 
 TARGET = synthetic.paper_size("7B").flops
 
@@ -103,6 +104,19 @@ def test_draws_are_those_of_the_seed(fitted):
     one, again, other = (fitted.draws(ratios(4, 3), TARGET, fitted.weights, 5, s) for s in (1, 1, 2))
     assert (one == again).all()
     assert not (one == other).any()
+
+
+@pytest.mark.parametrize("repeats", [1, 4])
+def test_a_lesson_is_what_runs_take_off_the_spread_of_a_tasks_line(fitted, repeats):
+    aims, run, flops = ratios(4, 5), ratios(4, 1, seed=8), np.array([1e21])
+    for place, (share, link) in enumerate(zip(np.eye(3), fitted.links, strict=True)):
+        lessons = fitted.lessons(run, flops, repeats, aims=aims, target_flops=TARGET, shares=share)
+        taught = lessons[0, :, 1 + len(fitted.laws) + place]
+        here, rows = link.rows(fitted.losses(run, flops)), link.rows(fitted.losses(aims, TARGET))
+        assert (here @ link.line >= link.threshold).all()
+        weight = RUN_WEIGHT * repeats / link.noise**2
+        after = np.linalg.inv(np.linalg.inv(link.covariance) + weight * here.T @ here)
+        assert taught**2 == pytest.approx(((rows @ (link.covariance - after)) * rows).sum(axis=1), rel=1e-4)
 
 
 def test_pending_runs_leave_the_expectation_and_narrow_the_spread(fitted, fitted_floors):
