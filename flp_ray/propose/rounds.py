@@ -209,8 +209,9 @@ def _valued(
     if regret <= search.tolerance:
         return _confirmed(search, aims, taken, left, known)
     affordable = [None if s.highest is None or s.flops > left else np.array(s.highest) for s in search.sizes]
-    found = best_candidate(aims, search.space, trained, [s.flops for s in search.sizes], affordable, search.seed)
-    if found is None or found.gain <= LEAST_GAIN * search.tolerance:
+    least, costs = LEAST_GAIN * search.tolerance, [s.flops for s in search.sizes]
+    found = best_candidate(aims, search.space, trained, costs, affordable, search.seed, least=least)
+    if found is None or found.gain <= least:
         reason = (
             f"the budget holds no further run; the expected regret is {100 * regret:.2g} points, "
             f"more than the {100 * search.tolerance:.2g} asked for"

@@ -134,6 +134,8 @@ def best_candidate(
     sizes: Sequence[float],
     allowed: Sequence[Array | None],
     seed: int,
+    *,
+    least: float = 0.0,
 ) -> Candidate | None:
     """The run that takes the most off the expected regret for each FLOP.
 
@@ -144,6 +146,7 @@ def best_candidate(
         sizes: FLOPs of a run, by size.
         allowed: Highest ratio of each source by size, (K,), for the text there is; None: cannot be trained.
         seed: Of the spread of mixtures.
+        least: Gain that a candidate must pass; where none does, the best per FLOP of all comes back.
     """
     ratios = _candidates(aims, space, trained, seed)
     model = aims[0].judge.model
@@ -167,7 +170,7 @@ def best_candidate(
                 gain=float(gains[top]),
                 per_flop=float(gains[top] / (repeats * cost)),
             )
-            if best is None or found.per_flop > best.per_flop:
+            if best is None or (found.gain > least, found.per_flop) > (best.gain > least, best.per_flop):
                 best = found
     return best
 
@@ -202,8 +205,10 @@ def _pool(judge: Judge, space: Space, trained: Array, seed: int) -> Array:
     generator = np.random.default_rng(seed)
     around = np.concatenate([generator.dirichlet(top * c + 0.3, NEAR // 2) for c in (30.0, 200.0)])
     low, high = np.array(lattice.bounds.low), np.array(lattice.bounds.high)
-    around = around[((around >= low) & (around <= high)).all(axis=1)]
-    return np.concatenate([top[None], wide[chosen], around, _within(trained, low, high)])
+    found = np.concatenate([wide[chosen], _within(around, low, high)])
+    units = np.array([lattice.nearest(space.mixture(row)) for row in found])  # what may be proposed, nothing between
+    rows = np.concatenate([_within(trained, low, high), top[None], units / lattice.units])
+    return np.asarray(rows[np.unique(rows.round(9), axis=0, return_index=True)[1]])
 
 
 def _candidates(aims: Sequence[Aims], space: Space, trained: Array, seed: int) -> Array:

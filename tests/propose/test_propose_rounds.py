@@ -76,7 +76,8 @@ def test_where_noise_swallows_everything_it_says_that_it_cannot_tell(searched, d
 
 def test_noise_is_met_by_repetition(searched, driven_by):
     world = replace(synthetic.drawn_two_source_world(1), run_noise=0.02)
-    driven = driven_by(world, searched(world, budget=4e20, tolerance=1e-5))
+    # After the first runs half of what is left must hold two 0.32B, at which scores stand clear of their error.
+    driven = driven_by(world, searched(world, budget=6e20, tolerance=1e-5))
     repeated = [c for c in driven.choices if c.kind == "repeat"]
     assert repeated
     for choice in repeated:
@@ -195,6 +196,22 @@ def test_within_the_tolerance_sizes_that_were_not_seen_are_checked_first(two_sou
     assert choice.mixture == choice.best
     poor = replace(driven.search, tolerance=0.5, budget_flops=2e20 + 1)
     assert next_choice(poor, driven.model, few, 2e20).kind == "stop"
+
+
+def test_where_no_run_would_change_the_choice_it_ends_before_the_budget_does(two_sources):
+    _, driven = two_sources
+
+    def deafened(posterior):  # as it is, but whatever comes will be noise
+        return replace(posterior, numbers=replace(posterior.numbers, noise=1e9))
+
+    laws = tuple(replace(law, floors=tuple(deafened(p) for p in law.floors)) for law in driven.model.laws)
+    deaf = replace(driven.model, laws=laws, links=tuple(replace(k, noise=1e9) for k in driven.model.links))
+    search = replace(driven.search, tolerance=1e-7)
+    choice = next_choice(search, deaf, driven.taken, driven.spent[-1])
+    assert choice.kind == "stop"
+    assert choice.expected_regret > search.tolerance
+    assert choice.reason.startswith("no run is expected to change the choice; the expected regret stays at ")
+    assert next_choice(search, driven.model, driven.taken, driven.spent[-1]).kind in ("value", "repeat")
 
 
 def test_what_is_training_is_not_asked_for_again(two_sources):

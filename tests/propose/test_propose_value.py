@@ -10,7 +10,7 @@ from flp_ray.fit.joint.surrogate import SHARED
 from flp_ray.propose.config import SearchConfig
 from flp_ray.propose.goals import Goal
 from flp_ray.propose.sweep import Judge
-from flp_ray.propose.value import aims_of, best_candidate, expected_gains, normal_draws, surely_better
+from flp_ray.propose.value import SURPRISES, aims_of, best_candidate, expected_gains, normal_draws, surely_better
 
 TARGET = synthetic.paper_size("7B").flops
 SMALL = synthetic.paper_size("0.5B").flops
@@ -58,7 +58,7 @@ def really_added(model, run, flops, repeats, surprises, number):
     ratios, inputs = np.array([run]), model.frame.inputs(np.array([run]), flops)
     own = model.losses(ratios, flops)
     for i in range(number):
-        common, each = surprises[0, i], surprises[1:, i]
+        common, alike, each = surprises[0, i], surprises[1, i], surprises[2:, i]
         laws = []
         for d, law in enumerate(model.laws):
             before = law.best
@@ -76,12 +76,12 @@ def really_added(model, run, flops, repeats, surprises, number):
         links = []
         for t, link in enumerate(model.links):
             here, noise = link.rows(own)[0], link.noise**2 / (RUN_WEIGHT * repeats)
-            surprise = np.sqrt(here @ link.covariance @ here + noise) * each[len(model.laws) + t]
+            shock = np.sqrt(SHARED) * alike + np.sqrt(1 - SHARED) * each[len(model.laws) + t]
+            surprise = np.sqrt(here @ link.covariance @ here + noise) * shock
+            # The curve is a line in its numbers near their mode: a measured score so far above it moves them by this.
             precision = np.linalg.inv(link.covariance) + np.outer(here, here) / noise
-            moved = np.linalg.solve(
-                precision, here * (here @ link.line + surprise) / noise + np.linalg.solve(link.covariance, link.line)
-            )
-            links.append(replace(link, line=moved, covariance=np.linalg.inv(precision)))
+            moved = link.numbers + np.linalg.solve(precision, here * surprise / noise)
+            links.append(replace(link, numbers=moved, covariance=np.linalg.inv(precision)))
         yield replace(model, laws=tuple(laws), links=tuple(links))
 
 
@@ -96,14 +96,23 @@ def test_the_expected_gain_of_a_run_is_that_of_really_adding_it(four, size, repe
     (gain,) = expected_gains(aims, run[None], np.array([flops]), repeats, surprises)
     now = model.outlook(aims.ratios, TARGET, model.weights)[0]
     assert aims.values == pytest.approx(now)
-    best = [
-        after.outlook(aims.ratios, TARGET, model.weights)[0].max()
-        for after in really_added(model, run, flops, repeats, surprises, draws)
-    ]
+    after = np.array(
+        [
+            added.outlook(aims.ratios, TARGET, model.weights)[0]
+            for added in really_added(model, run, flops, repeats, surprises, draws)
+        ]
+    )
     # The same surprises on both sides, so no error of sampling; what is left is that losses bend in their logarithms
-    # and scores in losses and lines together: second order in spreads of a few per cent.
-    assert gain > 1e-4
-    assert gain == pytest.approx(np.mean(best) - now.max(), rel=0.15)
+    # and scores in losses and curves together: second order in spreads of a few per cent.
+    lessons = model.lessons(
+        run[None], np.array([flops]), repeats, aims=aims.ratios, target_flops=TARGET, shares=model.weights
+    )
+    moved = (lessons[0] @ surprises).T
+    assert (after - now - moved).std() < 0.06 * moved.std()
+    # The bend lifts the average over surprises by 2e-5, at all aims alike: that is in no choice, so it is left out.
+    assert np.abs(after.mean(axis=0) - now).max() < 1e-3 * now.max()
+    assert gain > 0.03 * aims.regret
+    assert gain == pytest.approx(after.max(axis=1).mean() - after.mean(axis=0).max(), rel=0.05)
 
 
 def test_gains_are_never_below_0_and_never_above_the_regret(four):
@@ -168,6 +177,19 @@ def test_the_candidate_is_the_best_per_flop_of_all_that_can_be_trained(four):
     assert best_candidate([aims], search.space, trained, flops, [None] * 3, 0) is None
 
 
+def test_candidates_that_gain_too_little_give_way_to_those_that_gain_enough(four):
+    model, search, trained = four
+    aims, whole = aims_and(model, search, trained), np.ones(4)
+    flops = [synthetic.paper_size(s).flops for s in ("0.12B", "0.5B", "3B")]
+    free = best_candidate([aims], search.space, trained, flops, [whole] * 3, 0)
+    least = 1.0001 * free.gain
+    found = best_candidate([aims], search.space, trained, flops, [whole] * 3, 0, least=least)
+    assert found.gain > least  # dearer, or more of them
+    assert found.per_flop < free.per_flop
+    none = best_candidate([aims], search.space, trained, flops, [whole] * 3, 0, least=1.0)
+    assert (none.size, none.repeats, none.gain) == (free.size, free.repeats, free.gain)
+
+
 def test_text_limits_the_candidates(four):
     model, search, trained = four
     aims, highest = aims_and(model, search, trained), np.array([0.1, 1.0, 1.0, 1.0])
@@ -188,8 +210,8 @@ def test_a_trained_mixture_with_endless_decimals_is_proposed_as_it_was_trained(m
 def test_gains_of_several_objectives_add_up(four):
     model, search, trained = four
     tasks = [aims_and(model, search, trained, goal=Goal(name=t, weights={t: 1.0})) for t in model.tasks[:2]]
-    flops, surprises = [SMALL], normal_draws(8, 64, seed=3).astype(np.float32)
-    found = best_candidate(tasks, search.space, trained, flops, [np.ones(4)], 0)
+    surprises = surprises_of(model, SURPRISES, seed=3)
+    found = best_candidate(tasks, search.space, trained, [SMALL], [np.ones(4)], 0)
     each = [expected_gains(a, found.ratios[None], np.array([SMALL]), found.repeats, surprises)[0] for a in tasks]
     assert found.gain == pytest.approx(sum(each), rel=1e-3)
 

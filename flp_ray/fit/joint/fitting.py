@@ -132,7 +132,8 @@ def _links(seen: Observations, domains: tuple[str, ...]) -> tuple[tuple[ScoreLin
         reasons[task.task] = (
             "No kept checkpoint of a sampling run has a score."
             if best is None
-            else f"{int(risen.sum())} of {int(known.sum())} kept checkpoints are above chance "
+            else f"{int(risen.sum())} of {int(known.sum())} kept checkpoints, "
+            f"of {len(np.unique(seen.point_run[risen]))} runs, are above chance "
             f"({task.random_performance:.3g}) by the margin ({task.emergence_margin:.3g}) and twice their error; the "
             f"best score seen is {best:.3g}. Needed: {FEWEST_POINTS} checkpoints of 2 runs. Train larger sampling "
             "runs, or longer."

@@ -60,7 +60,7 @@ LEAST_SCORE = 0.01
 Array = NDArray[Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ScoreLink:
     """The fitted curve of one task.
 
@@ -179,7 +179,7 @@ def fit_link(
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Mode:
     numbers: Array
     covariance: Array

@@ -17,6 +17,7 @@ from flp_ray.fit.config import FitSettings
 from flp_ray.fit.joint import fit_joint
 from flp_ray.fit.joint.fitting import FEWEST_RUNS
 from flp_ray.fit.joint.link import RUN_WEIGHT
+from flp_ray.fit.joint.surrogate import SHARED
 
 TARGET = synthetic.paper_size("7B").flops
 
@@ -49,7 +50,7 @@ def test_every_part_has_its_shape(fitted):
     assert fitted.sweep(rows[:0], TARGET).shape == (0, 3)
     assert fitted.draws(rows, TARGET, fitted.weights, 11, 0).shape == (11, 9)
     lessons = fitted.lessons(rows[:5], np.full(5, 1e19), 2, aims=rows, target_flops=TARGET, shares=fitted.weights)
-    assert lessons.shape == (5, 9, 1 + 4 + 3)
+    assert lessons.shape == (5, 9, 2 + 4 + 3)
     predicted = fitted.predict([Mixture.of(dict(zip(fitted.sources, row, strict=True))) for row in rows], TARGET)
     assert [p.objective.mean for p in predicted] == pytest.approx(mean.tolist())
     assert set(predicted[0].domain_loss) == set(fitted.domains)
@@ -107,13 +108,18 @@ def test_draws_are_those_of_the_seed(fitted):
 
 
 @pytest.mark.parametrize("repeats", [1, 4])
-def test_a_lesson_is_what_runs_take_off_the_spread_of_a_tasks_line(fitted, repeats):
-    aims, run, flops = ratios(4, 5), ratios(4, 1, seed=8), np.array([1e21])
+@pytest.mark.parametrize("size", ["0.12B", "1B"])  # at chance, where it tells of the start, and far above it
+def test_a_lesson_is_what_runs_take_off_the_spread_of_a_tasks_curve(fitted, size, repeats):
+    aims, run, flops = ratios(4, 5), ratios(4, 1, seed=8), np.array([synthetic.paper_size(size).flops])
+    domains = len(fitted.laws)
     for place, (share, link) in enumerate(zip(np.eye(3), fitted.links, strict=True)):
         lessons = fitted.lessons(run, flops, repeats, aims=aims, target_flops=TARGET, shares=share)
-        taught = lessons[0, :, 1 + len(fitted.laws) + place]
+        common, own = lessons[0, :, 1], lessons[0, :, 2 + domains :]
+        assert not np.delete(own, place, axis=1).any()
+        assert common**2 == pytest.approx(SHARED * (common**2 + own[:, place] ** 2))
+        assert common == pytest.approx(np.sqrt(SHARED / (1 - SHARED)) * own[:, place])  # of the same sign
+        taught = np.hypot(common, own[:, place])
         here, rows = link.rows(fitted.losses(run, flops)), link.rows(fitted.losses(aims, TARGET))
-        assert (here @ link.line >= link.threshold).all()
         weight = RUN_WEIGHT * repeats / link.noise**2
         after = np.linalg.inv(np.linalg.inv(link.covariance) + weight * here.T @ here)
         assert taught**2 == pytest.approx(((rows @ (link.covariance - after)) * rows).sum(axis=1), rel=1e-4)
