@@ -124,7 +124,8 @@ def _propose(
             surrogate = fit_stage(plan, session.study_dir)
             session.append("fits", stored_fit(surrogate, "flp-m"))
     except NotEnoughDataError as error:
-        session.console.print(f"FLP-M cannot be fitted: {error}", highlight=False, soft_wrap=True)
+        what = "No mixture can be proposed" if plan.searched is None else "FLP-M cannot be fitted"
+        session.console.print(f"{what}: {error}", highlight=False, soft_wrap=True)
     try:
         with session.stage("propose"):
             if plan.searched is not None:
