@@ -399,7 +399,7 @@ def test_a_run_whose_process_dies_for_good_does_not_stop_the_study(tmp_path):
     assert len(failed) == 1
     check_decisions(study_dir, stops=1)
     decisions = load_decisions(study_dir)[0]
-    assert len(decisions) > 7
+    assert len(decisions) >= 7  # all first runs, one of them lost, and the end
     finish(file, study_dir)  # trains what is missing
     assert load_decisions(study_dir)[0] == decisions
     assert {s.state for s in run_states(study_dir)} == {"finished"}
