@@ -385,8 +385,12 @@ def test_killed_and_given_again_it_goes_on(trained, tmp_path):
 
 @on_ray
 def test_a_run_whose_process_dies_for_good_does_not_stop_the_study(tmp_path):
-    # Without validation: once the lost run is there, another proposal's may be more than the budget holds.
-    file, study_dir = write(tmp_path, resources__retries=0, validation__enabled=False), tmp_path / "study"
+    # Without validation: once the lost run is there, another proposal's may be more than the budget holds. So narrow a
+    # tolerance that the search goes on after its first runs, however sure the law is.
+    file, study_dir = (
+        write(tmp_path, resources__retries=0, validation__enabled=False, rounds__tolerance=1e-6),
+        tmp_path / "study",
+    )
     driver = start(file, study_dir)
     while driver.poll() is None and not (study_dir.exists() and any(s.attempts for s in run_states(study_dir))):
         time.sleep(0.1)
@@ -400,7 +404,7 @@ def test_a_run_whose_process_dies_for_good_does_not_stop_the_study(tmp_path):
     assert len(failed) == 1
     check_decisions(study_dir, stops=1)
     decisions = load_decisions(study_dir)[0]
-    assert len(decisions) >= 7  # all first runs, one of them lost, and the end
+    assert len(decisions) > 7
     finish(file, study_dir)  # trains what is missing
     assert load_decisions(study_dir)[0] == decisions
     assert {s.state for s in run_states(study_dir)} == {"finished"}

@@ -66,8 +66,6 @@ class ScoreLink:
 
     Attributes:
         task: Its name.
-        random_performance: Stated chance level, 0 to 1.
-        threshold: Score from which on a checkpoint counts as emerged.
         input_mean: Mean of each domain loss over the points, nats per token, (D,).
         input_spread: Their standard deviations, (D,).
         numbers: Posterior mode: c with the constant last, log w, l; score, (D + 3,).
@@ -80,8 +78,6 @@ class ScoreLink:
     """
 
     task: str
-    random_performance: float
-    threshold: float
     input_mean: Array
     input_spread: Array
     numbers: Array
@@ -165,8 +161,6 @@ def fit_link(
     fitted = _curve(numbers, inputs)[0]
     return ScoreLink(
         task=task,
-        random_performance=random_performance,
-        threshold=threshold,
         input_mean=mean,
         input_spread=spread,
         numbers=numbers,
