@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
         if study:
             sub.add_argument("study", type=Path, metavar="STUDY", help="the study file (YAML)")
             sub.add_argument(
-                "--study-dir", type=Path, metavar="DIR", help="the study's folder; default: storage/study of the file"
+                "--study-dir", metavar="DIR", help="the study's folder or URI; default: storage/study of the file"
             )
         if as_json:
             sub.add_argument("--json", action="store_true", help="print JSON on standard output")
@@ -48,6 +48,16 @@ def parser() -> argparse.ArgumentParser:
 
     command("plan", "Show runs, tokens, FLOPs, time and disk; start nothing.", as_json=True)
     command("run", "Plan, train, measure, fit, propose, validate and report; go on where an earlier call stopped.")
+    data = commands.add_parser("data", help="Fetch a study's text and tasks, or prepare its text, beforehand.")
+    steps = data.add_subparsers(dest="step", required=True, metavar="STEP")
+    fetch = steps.add_parser("fetch", help="Copy what the study takes from the Hugging Face hub to a folder.")
+    fetch.add_argument("study", type=Path, metavar="STUDY", help="the study file (YAML)")
+    fetch.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="the folder; name it in FLP_RAY_HUB later"
+    )
+    prepare = steps.add_parser("prepare", help="Make token blocks of the study's text, on all nodes of the cluster.")
+    prepare.add_argument("study", type=Path, metavar="STUDY", help="the study file (YAML)")
+    prepare.add_argument("--study-dir", metavar="DIR", help="the study's folder or URI; default: as for run")
     command("status", "Show how far a study is.", as_json=True)
     fit = command("fit", "Fit the laws to a study's records, or to a folder of finished runs.", as_json=True)
     _records_options(fit)
@@ -100,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Fits must give the same bits in every process; one thread also leaves the cores to the trainings.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    if given.command == "run":
+    if given.command in ("run", "data"):
         # `ray job stop` and batch systems send SIGTERM; a shell's background job starts with SIGINT ignored.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _interrupt)
@@ -154,7 +164,14 @@ def _dispatch(given: argparse.Namespace) -> int:
     from flp_ray.config import load_config
 
     config = load_config(given.study)
-    study_dir = config.study_dir(given.study_dir)
+    if given.command == "data" and given.step == "fetch":
+        from flp_ray.commands import fetch_data
+
+        fetch_data(config, given.out, console)
+        return 0
+    from flp_ray.mirror import bring_study
+
+    study_dir = bring_study(config.place(given.study_dir))
     if given.command == "run":
         from flp_ray.pipeline import run_study
 
@@ -162,6 +179,9 @@ def _dispatch(given: argparse.Namespace) -> int:
     from flp_ray import commands
 
     shown = None if as_json else console
+    if given.command == "data":
+        commands.prepare_data(config, study_dir, console)
+        return 0
     if given.command == "export":
         answer = commands.export_study(study_dir, given.out, given.format, shown)
     elif given.command == "power":

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich.console import Console
 
 from flp_ray.config import StudyConfig, describe_runs
+from flp_ray.core.hub import HUB_VARIABLE
 from flp_ray.core.prediction import Proposal
 from flp_ray.errors import NotEnoughDataError, StorageError
 from flp_ray.pinning import check_unchanged
@@ -40,7 +41,7 @@ from flp_ray.stages import (
     stored_fit,
     validate_stage,
 )
-from flp_ray.store import export_records, load_proposals, load_specs, proposal_rows, run_states
+from flp_ray.store import export_records, has_tables, load_proposals, load_specs, proposal_rows, run_states
 from flp_ray.study import make_plan
 
 if TYPE_CHECKING:
@@ -66,6 +67,38 @@ def plan_study(config: StudyConfig, study_dir: Path, console: Console | None) ->
         print_tuning(plan.tuning_view(study_dir), console)
     check_budget(plan.total, plan.to_do, config.budget)
     return plan.as_json()
+
+
+def fetch_data(config: StudyConfig, out: Path, console: Console) -> None:
+    """Copies what the study takes from the Hugging Face hub: text, tokenizer, data of the tasks.
+
+    Raises:
+        TextError: A text cannot be had.
+        TaskError: A task's data cannot be had.
+    """
+    from flp_ray.data import fetch_texts
+    from flp_ray.measure import fetch_tasks
+
+    def say(line: str) -> None:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    fetch_texts(config.text, out, items=config.item_sets(), progress=say)
+    fetch_tasks(config.measure, out, progress=say)
+    say(f"All of it is in {out}. On nodes without network: export {HUB_VARIABLE}={out.absolute()}")
+
+
+def prepare_data(config: StudyConfig, study_dir: Path, console: Console) -> None:
+    """Makes the token blocks of the study's text; what an earlier call has made is not made again.
+
+    Raises:
+        TextError: A text is missing or too short.
+        StorageError: The disk is too small.
+    """
+    check_unchanged(config, study_dir)
+    with Session(config, study_dir, console) as session, session.stage("data"):
+        text = session.text()
+    for name, blocks in text.sources.items():
+        console.print(f"source {name}: {blocks.tokens:,} tokens of {blocks.documents:,} documents", highlight=False)
 
 
 def study_status(config: StudyConfig, study_dir: Path, console: Console | None) -> dict[str, Any]:
@@ -191,7 +224,7 @@ def export_study(
 
 
 def _require_study(study_dir: Path) -> None:
-    if not (study_dir / "tables").is_dir():
+    if not has_tables(study_dir):
         raise StorageError(
             f"There is no study in {study_dir}. Run it first (flp-ray run STUDY), or correct --study-dir."
         )

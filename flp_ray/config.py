@@ -10,12 +10,12 @@ import typing
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
-from flp_ray.core.run import RunSpec
+from flp_ray.core.run import RunSpec, stable_hash
 from flp_ray.core.text import ItemSet
 from flp_ray.data.config import TextConfig
 from flp_ray.distributed.config import ResourcesConfig
@@ -37,7 +37,7 @@ class StudyConfig(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
 
     study: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="name; also the folder's name")
     seed: int = Field(default=0, ge=0, lt=2**31)
-    storage: str = Field(default="runs", description="folder that holds the study's folder")
+    storage: str = Field(default="runs", description="folder that holds the study's folder, or its URI (s3://, gs://)")
     text: TextConfig
     ladder: LadderConfig
     grid: GridConfig | None = None
@@ -56,9 +56,17 @@ class StudyConfig(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
         """Names of all sources, in the order of the file."""
         return tuple(self.text.sources)
 
+    def place(self, override: str | None = None) -> StudyPlace:
+        """Where the study lives; a relative place starts at $FLP_RAY_STORAGE or the working directory.
+
+        Args:
+            override: A folder or the URI of one, instead of `storage`/`study`.
+        """
+        return study_place(override or f"{self.storage.rstrip('/')}/{self.study}", self.study)
+
     def study_dir(self, override: Path | None = None) -> Path:
-        """The study's folder, absolute; a relative place starts at $FLP_RAY_STORAGE or the working directory."""
-        return (Path(os.environ.get("FLP_RAY_STORAGE", "")) / (override or Path(self.storage, self.study))).absolute()
+        """The study's folder on this machine, absolute."""
+        return self.place(None if override is None else str(override)).folder
 
     def item_sets(self) -> tuple[ItemSet, ...]:
         """The built-in tasks whose questions the data stage makes."""
@@ -80,6 +88,38 @@ class StudyConfig(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     def dump(self) -> str:
         """The study as YAML, defaults left out."""
         return yaml.safe_dump(self.model_dump(mode="json", exclude_defaults=True), sort_keys=False)
+
+
+class StudyPlace(NamedTuple):
+    """Where a study lives.
+
+    Attributes:
+        folder: Its folder on this machine, absolute; where there is a `uri`, a mirror of what is there.
+        uri: Its place on an object store; None where the folder is the study itself.
+    """
+
+    folder: Path
+    uri: str | None
+
+
+def study_place(where: str, study: str) -> StudyPlace:
+    """The place that a path or URI means.
+
+    Args:
+        where: A path, which starts at $FLP_RAY_STORAGE where it is relative, or a URI (s3://, gs://).
+        study: The study's name, for the name of its mirror.
+    """
+    base = os.environ.get("FLP_RAY_STORAGE", "")
+    if _REMOTE.match(base) and not _REMOTE.match(where) and not Path(where).is_absolute():
+        where = f"{base.rstrip('/')}/{where}"
+    if not _REMOTE.match(where):
+        return StudyPlace((Path(base) / where).absolute(), None)
+    uri = where.rstrip("/")
+    mirrors = Path(os.environ.get("FLP_RAY_CACHE") or Path.home() / ".cache" / "flp_ray")
+    return StudyPlace(mirrors.absolute() / f"{study}-{stable_hash(uri)}", uri)
+
+
+_REMOTE = re.compile(r"^(s3|gs)://", re.IGNORECASE)
 
 
 def load_config(path: Path) -> StudyConfig:

@@ -8,7 +8,6 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -70,7 +69,7 @@ def versions() -> dict[str, str]:
 
 def examine() -> list[Finding]:
     """Looks at Python, packages, cores, memory, disk, GPUs and Ray (about 15 seconds)."""
-    checks: tuple[Callable[[], Finding], ...] = (_python, _packages, _cores, _memory, _disk, _accelerator, _ray)
+    checks = (_python, _packages, _cores, _memory, _disk, _accelerator, _sandbox, _ray)
     return [check() for check in checks]
 
 
@@ -120,13 +119,23 @@ def _accelerator() -> Finding:
     return Finding(check="GPUs", ok=True, found=f"{len(names)}" if names else "none; runs train on the CPU")
 
 
+def _sandbox() -> Finding:
+    from flp_ray.measure.sandbox import probe
+
+    found = probe()
+    if found.launcher is not None:
+        return Finding(check="sandbox for HumanEval", ok=True, found=found.launcher)
+    advice = f"Only HumanEval needs one: {found.advice()}."
+    return Finding(check="sandbox for HumanEval", ok=True, found="none; HumanEval is refused", advice=advice)
+
+
 def _ray() -> Finding:
     from flp_ray.distributed.cluster import connected
     from flp_ray.distributed.config import ResourcesConfig
 
     try:
-        with connected(Path.cwd(), ResourcesConfig()) as slots:
-            return Finding(check="Ray", ok=True, found=f"a cluster starts and holds {slots} run(s) of one CPU")
+        with connected(Path.cwd(), ResourcesConfig(), widest=1):
+            return Finding(check="Ray", ok=True, found="a cluster starts and holds a run of one CPU")
     except Exception as error:  # noqa: BLE001 - whatever Ray says is the finding
         advice = "Look at /tmp/ray/session_latest/logs, and at RAY_ADDRESS if it is set."
         return Finding(check="Ray", ok=False, found=f"{type(error).__name__}: {error}", advice=advice)

@@ -10,7 +10,9 @@
     |  |- ResourceError          a run asks for more than any node of the cluster has
     |  `- StorageError           the study folder cannot be used (not writable, disk full, in use)
     |- RunError                  one run failed; the study goes on
-    |  `- DivergedError          its loss is not a number
+    |  |- DivergedError          its loss is not a number
+    |  |- GaveUpError            its attempts failed too often without coming further
+    |  `- OutOfMemoryError       its device is too small for the micro batch; tried again with half of it
     |- ConflictError             a different value arrived under a key that is already stored
     |- NotEnoughDataError        exit code 3: records are there, but too few to answer
     `- IncompleteError           exit code 3: the study ended with some runs missing
@@ -66,6 +68,14 @@ class RunError(FlpRayError):
 
 class DivergedError(RunError):
     """A run's loss is not a finite number."""
+
+
+class GaveUpError(RunError):
+    """A run's attempts failed too often without coming further."""
+
+
+class OutOfMemoryError(RunError):
+    """A run's device has too little memory for its micro batch."""
 
 
 class ConflictError(FlpRayError):

@@ -27,12 +27,13 @@ from flp_ray.data import (
     tokenizer_id,
 )
 from flp_ray.data.config import SourceText, TextConfig
+from flp_ray.data.tasks import RunTasks, run_here
 from flp_ray.errors import ConfigError, TextError
-from flp_ray.store import run_states
+from flp_ray.store import run_states, storage_uri
 
 PIN = "pinned.json"
-FORM = 2
-"""Form of `pinned.json`; runs of form 1 were named by all sources of their study."""
+FORM = 3
+"""Form of `pinned.json`; runs of form 1 were named by all sources of their study, those of form 2 by their memory."""
 
 _SECTIONS = {"sources": "text.sources", "domains": "text.domains", "tasks": "measure.tasks"}
 _DESCRIBED = {"weight", "random_performance", "emergence_margin"}  # what a score is held against, not the score
@@ -154,7 +155,9 @@ def check_unchanged(config: StudyConfig, study_dir: Path) -> None:
         )
 
 
-def study_text(config: StudyConfig, study_dir: Path, say: Callable[[str], None]) -> PreparedText:
+def study_text(
+    config: StudyConfig, study_dir: Path, say: Callable[[str], None], run_tasks: RunTasks = run_here
+) -> PreparedText:
     """The study's text: what its runs were trained on, with what the study has gained since; or prepared now.
 
     What is returned is pinned, so that runs may start on it.
@@ -163,22 +166,29 @@ def study_text(config: StudyConfig, study_dir: Path, say: Callable[[str], None])
         config: The study, which `check_unchanged` has passed.
         study_dir: Its folder.
         say: Called with a line of text at each step.
+        run_tasks: Runs the pieces of a preparation.
 
     Raises:
         TextError: A text is missing or too short, or what runs were trained on is lost and cannot be made again.
         StorageError: The folder cannot be written.
     """
     pin, folder = read_pin(study_dir), study_dir / "text"
+    how: dict[str, Any] = {
+        "seed": config.seed,
+        "progress": say,
+        "run_tasks": run_tasks,
+        "local": storage_uri(study_dir) is None,
+    }
     if pin is None:
-        text = prepare_text(config.text, config.item_sets(), folder, seed=config.seed, progress=say)
+        text = prepare_text(config.text, config.item_sets(), folder, **how)
         identity = tokenizer_id(config.text, config.seed)
         _write(_pin_of(config, text, Pin(tokenizer=identity, **_nothing()), attempts=0), study_dir)
         return text
-    kept = _standing_text(pin, folder) or _made_again(pin, config, folder, study_dir, say)
+    kept = _standing_text(pin, folder, local=how["local"]) or _made_again(pin, config, folder, study_dir, how)
     grown = _pin_of(config, kept, pin, attempts=_attempts(study_dir))
     if len(grown.generations) == len(pin.generations):
         return kept
-    text = grow_text(kept, config.text, config.item_sets(), folder, seed=config.seed, progress=say)
+    text = grow_text(kept, config.text, config.item_sets(), folder, **how)
     _write(replace(grown, contents=contents(text)), study_dir)
     return text
 
@@ -209,12 +219,12 @@ def _write(pin: Pin, study_dir: Path) -> None:
     draft.replace(study_dir / PIN)
 
 
-def _standing_text(pin: Pin, folder: Path) -> PreparedText | None:
+def _standing_text(pin: Pin, folder: Path, *, local: bool) -> PreparedText | None:
     """The pinned parts of the text in the folder; None where one is lost.
 
     More may be there, where a call was killed before it could pin what it had grown; that is grown again.
     """
-    text = load_text(folder)
+    text = load_text(folder, local=local)
     if text is None:
         return None
     kept = replace(
@@ -226,15 +236,13 @@ def _standing_text(pin: Pin, folder: Path) -> PreparedText | None:
     return kept if contents(kept) == pin.contents else None
 
 
-def _made_again(
-    pin: Pin, config: StudyConfig, folder: Path, study_dir: Path, say: Callable[[str], None]
-) -> PreparedText:
+def _made_again(pin: Pin, config: StudyConfig, folder: Path, study_dir: Path, how: Mapping[str, Any]) -> PreparedText:
     """Lost text, made again in the steps in which the study has grown.
 
     Raises:
         TextError: It is not what the runs were trained on.
     """
-    say("the prepared text is gone; making it again")
+    how["progress"]("the prepared text is gone; making it again")
     text: PreparedText | None = None
     names: dict[str, list[str]] = {section: [] for section in _SECTIONS}
     for generation in pin.generations:
@@ -242,10 +250,7 @@ def _made_again(
         parts = {section: {n: pin.parts[section][n] for n in names[section]} for section in ("sources", "domains")}
         then = TextConfig.model_validate(config.text.model_dump() | parts)
         items = [ItemSet(**pin.items[name]) for name in names["tasks"] if name in pin.items]
-        if text is None:
-            text = prepare_text(then, items, folder, seed=config.seed, progress=say)
-        else:
-            text = grow_text(text, then, items, folder, seed=config.seed, progress=say)
+        text = prepare_text(then, items, folder, **how) if text is None else grow_text(text, then, items, folder, **how)
     assert text is not None  # a pin has one generation at least
     found = contents(text)
     other = [part for part, content in pin.contents.items() if found.get(part) != content]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from flp_ray.core.run import RunSpec
 from flp_ray.distributed.context import Question, stream_of
 from flp_ray.errors import NotEnoughDataError
 from flp_ray.measure import check_tasks, task_records
-from flp_ray.pinning import check_unchanged, study_text
+from flp_ray.pinning import check_unchanged
 from flp_ray.plan import check_budget
 from flp_ray.report import print_growth, print_plan, print_summary, write_report
 from flp_ray.rounds import fit_model, over_budget, search_stage
@@ -79,12 +80,12 @@ def run_study(config: StudyConfig, study_dir: Path, console: Console) -> int:
     if plan.growth is not None:
         print_growth(plan.growth.as_json(), console)
     print_plan(plan.specs, plan.totals, plan.finished, console)
-    with Session(config, study_dir, console) as session:
+    with Session(config, study_dir, console, widest=max(plan.computing.workers.values())) as session:
         save_config(config, study_dir)
         plan = tune_stage(session, plan)
         session.append("runs", run_rows(plan.specs))
         tasks = task_records(config.measure)
-        if not set(tasks) <= set(load_tasks(study_dir)):
+        if not set(tasks) <= {replace(task, version=None) for task in load_tasks(study_dir)}:
             session.append("tasks", task_rows(tasks, recorded=time.time()))
         failures = _sample(session, plan)
         plan = make_plan(config, study_dir)  # a search has decided on runs that no one knew before
@@ -161,11 +162,7 @@ def _train(session: Session, plan: StudyPlan, specs: Sequence[RunSpec], stage: s
     with session.stage(f"{stage}: Ray"):
         session.connect()
     with session.stage(f"{stage}: text"):
-        text = study_text(
-            plan.config,
-            session.study_dir,
-            lambda line: session.console.print(line, highlight=False, markup=False, soft_wrap=True),
-        )
+        text = session.text()
         for spec in missing:  # a source that is too short is refused before anything is trained
             stream_of(spec, text, plan.config.text.max_epochs)
     question = Question(

@@ -20,7 +20,6 @@ from flp_ray.distributed.context import stream_of
 from flp_ray.errors import NotEnoughDataError
 from flp_ray.fit import FitSettings
 from flp_ray.measure import task_records
-from flp_ray.pinning import study_text
 from flp_ray.propose.answers import answer, pareto_front, surface
 from flp_ray.propose.rounds import Choice, Search, Taken, next_choice, predictable
 from flp_ray.session import Session
@@ -191,11 +190,7 @@ def search_stage(session: Session, plan: StudyPlan, settings: FitSettings) -> di
     with session.stage("search: Ray"):
         session.connect()
     with session.stage("search: text"):
-        text = study_text(
-            plan.config,
-            session.study_dir,
-            lambda line: session.console.print(line, highlight=False, markup=False, soft_wrap=True),
-        )
+        text = session.text()
     plan = make_plan(plan.config, session.study_dir)  # now that it is known how much text there is
     for spec in plan.missing(plan.sampling, set(plan.finished)):  # refused before anything is trained, as for a grid
         stream_of(spec, text, plan.config.text.max_epochs)

@@ -22,8 +22,10 @@ from flp_ray.core.run import RunSpec
 from flp_ray.core.text import PreparedText
 from flp_ray.distributed.context import Question, StudyContext
 from flp_ray.errors import StorageError
+from flp_ray.mirror import Mirror
+from flp_ray.pinning import study_text
 from flp_ray.report import RunTable
-from flp_ray.store import FolderLock, TableWriter, stage_row
+from flp_ray.store import FolderLock, TableWriter, stage_row, storage_uri
 from flp_ray.tune import TuningConfig
 
 if TYPE_CHECKING:
@@ -56,20 +58,24 @@ class Session:
         config: The study.
         study_dir: Its folder.
         console: Where to print.
+        widest: Workers of the study's widest run.
         name: Name of the call; attempts and stages are recorded under it.
     """
 
     config: StudyConfig
     study_dir: Path
     console: Console
+    widest: int = 1
     name: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}")
     _stack: ExitStack = field(init=False, default_factory=ExitStack)
     _writer: TableWriter | RemoteWriter | None = field(init=False, default=None)
-    _slots: int | None = field(init=False, default=None)
+    _mirror: Mirror = field(init=False)
+    _connected: bool = field(init=False, default=False)
 
     def __enter__(self) -> Self:
         lock = FolderLock(self.study_dir, wait_seconds=LOCK_WAIT_SECONDS)
         self._stack.callback(lock.release)
+        self._mirror = Mirror(self.study_dir)
         self._stack.callback(self._close_writer)
         return self
 
@@ -93,25 +99,34 @@ class Session:
         peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         row = stage_row(session=self.name, stage=name, seconds=seconds, started=started, peak_bytes=peak)
         self.append("stages", row)
+        self._mirror.put()
 
-    def connect(self) -> int:
+    def connect(self) -> None:
         """Connects to the cluster, once, and moves the writing to the store actor.
-
-        Returns:
-            Number of runs that the cluster holds at once.
 
         Raises:
             ResourceError: A run can never start there.
         """
-        if self._slots is None:
-            from flp_ray.distributed.cluster import connected
+        if self._connected:
+            return
+        from flp_ray.distributed.cluster import connected
 
-            self._slots = self._stack.enter_context(connected(self.study_dir, self.config.resources))
-            from flp_ray.distributed.store_actor import start_store
+        self._stack.enter_context(connected(self.study_dir, self.config.resources, widest=self.widest))
+        from flp_ray.distributed.store_actor import start_store
 
-            self._close_writer()
-            self._writer = start_store(self.study_dir)
-        return self._slots
+        self._close_writer()
+        self._writer = start_store(self.study_dir)
+        self._connected = True
+
+    def text(self) -> PreparedText:
+        """The study's text, prepared on the cluster where it is not there yet, and pinned."""
+        self.connect()
+        from flp_ray.distributed.text import text_tasks
+
+        def say(line: str) -> None:
+            self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+        return study_text(self.config, self.study_dir, say, text_tasks(self.study_dir, storage_uri(self.study_dir)))
 
     def train(
         self,
@@ -132,14 +147,13 @@ class Session:
         Returns:
             The reason by run id, of the runs that failed on every attempt.
         """
-        slots = self.connect()
+        self.connect()
         from flp_ray.distributed.launch import train_runs
         from flp_ray.distributed.surrogate_actor import Outlook
 
-        context = self._context(text)
-        with RunTable(specs, self.console, earlier) as table:
+        with self._measuring(text) as context, RunTable(specs, self.console, earlier) as table:
             follow = Outlook(self.study_dir, question, table.say).on_finished if question else _ignore
-            return train_runs(specs, context, slots=slots, watcher=table, on_finished=follow)
+            return train_runs(specs, context, watcher=table, on_finished=follow)
 
     def search(self, rounds: Asked, text: PreparedText, *, earlier: int) -> dict[str, str]:
         """Trains and measures runs that are decided one by one, whenever a slot is free.
@@ -152,12 +166,12 @@ class Session:
         Returns:
             The reason by run id, of the runs that failed on every attempt.
         """
-        slots = self.connect()
-        from flp_ray.distributed.asking import train_asked
+        self.connect()
+        from flp_ray.distributed.launch import train_asked
 
-        with RunTable((), self.console, earlier) as table:
+        with self._measuring(text) as context, RunTable((), self.console, earlier) as table:
             rounds.follow(planned=table.planned, say=table.note)
-            return train_asked(rounds.ask, self._context(text), slots=slots, watcher=table, on_failed=rounds.failed)
+            return train_asked(rounds.ask, context, watcher=table, on_failed=rounds.failed)
 
     def tune(self, trials: Sequence[RunSpec], text: PreparedText, tuning: TuningConfig) -> dict[str, str]:
         """Trains the trials of a tuning on the cluster; those that are over are not trained again.
@@ -170,12 +184,22 @@ class Session:
         Returns:
             The reason by trial, of those that failed on every attempt.
         """
-        slots = self.connect()
+        self.connect()
         from flp_ray.distributed.tuning import tune_trials
         from flp_ray.report.tuning_view import TrialLines
 
         lines = TrialLines(trials, tuning.parameters, self.console)
-        return tune_trials(trials, self._context(text), tuning, slots=slots, watcher=lines)
+        return tune_trials(trials, self._context(text), tuning, watcher=lines)
+
+    @contextmanager
+    def _measuring(self, text: PreparedText) -> Iterator[StudyContext]:
+        """What the processes of the study are told; evaluators run meanwhile, where there are any."""
+        from flp_ray.distributed.evaluators import start_evaluators
+
+        context, evaluators = self._context(text), self.config.resources.evaluators
+        handles = [] if evaluators is None else start_evaluators(context, evaluators)
+        yield context
+        handles.clear()  # their actors end with them
 
     def _context(self, text: PreparedText) -> StudyContext:
         return StudyContext(
@@ -186,6 +210,7 @@ class Session:
             resources=self.config.resources,
             max_epochs=self.config.text.max_epochs,
             keep_checkpoints=self.config.training.keep_checkpoints,
+            storage_uri=storage_uri(self.study_dir),
         )
 
     def _close_writer(self) -> None:

@@ -33,7 +33,9 @@ from flp_ray.store import (
     load_proposals,
     load_records,
     load_stages,
+    load_tasks,
     run_states,
+    storage_uri,
 )
 from flp_ray.study import StudyPlan
 from flp_ray.validate import compare, design_experiment
@@ -230,7 +232,8 @@ def report_content(
     """
     specs = (*plan.specs, *plan.validation(experiment_stage(plan, study_dir, proposals)))
     ids = {s.run_id for s in specs}
-    text = load_text(study_dir / "text")  # not the plan's, which is older than what the study has gained
+    # Not the plan's, which is older than what the study has gained.
+    text = load_text(study_dir / "text", local=storage_uri(study_dir) is None)
     records = records_of(plan, study_dir, specs)
     return ReportContent(
         study=plan.config.study,
@@ -249,11 +252,12 @@ def report_content(
                 reason=s.reason or "",
                 train_seconds=s.train_seconds,
                 measure_seconds=s.measure_seconds,
+                mfu=s.mfu,
             )
             for s in run_states(study_dir)
             if s.run_id in ids
         ),
-        versions=versions(),
+        versions=versions() | {f"task {t.task}": t.version for t in load_tasks(study_dir) if t.version is not None},
         notes=(*surrogate.notes(), *sparse_domains(records).values()) if surrogate else (),
         text=None if text is None else _text_summary(text, specs),
         weights=plan.config.task_weights(),

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from flp_ray.config import StudyConfig, describe_runs
@@ -17,16 +14,17 @@ from flp_ray.core.prediction import Experiment
 from flp_ray.core.run import RunSpec
 from flp_ray.core.text import PreparedText
 from flp_ray.core.tuning import Tuning
-from flp_ray.data import load_text
+from flp_ray.data import load_text, text_rate
 from flp_ray.design import SearchPlan, plan_search, study_space
 from flp_ray.errors import ConfigError
+from flp_ray.execution import Computing, computing
 from flp_ray.fit import check_settings
 from flp_ray.growth import Growth, growth_since, kept_config
 from flp_ray.pinning import read_pin, study_identity
 from flp_ray.plan import Cost, RunFactory, Rung, cost, grid_mixtures, ladder
 from flp_ray.plan.ladder import require_size
 from flp_ray.propose.space import Space
-from flp_ray.store import finished_runs, load_specs, run_states
+from flp_ray.store import finished_runs, load_specs, storage_uri
 from flp_ray.tuned import TunedPlan, tuned_plan
 
 
@@ -43,9 +41,10 @@ class StudyPlan:
         target: The size that proposals are made for.
         finished: Ids of all runs of the study's folder that are trained and measured.
         text: The prepared text; None before it is there.
+        text_rate: Tokens that one core makes of text a second; None until some is prepared.
         total: What the whole study costs, validation included.
         to_do: What of it is still to be paid.
-        slots: Runs at the same time, as far as is known without asking a cluster.
+        computing: How the runs of each size are computed.
         space: Mixtures that may be proposed.
         searched: The search in rounds, as far as it has come; None where the study has a grid alone.
         tuning: Where the sizes' hyperparameters come from, if they are tuned.
@@ -60,9 +59,10 @@ class StudyPlan:
     target: Rung
     finished: frozenset[str]
     text: PreparedText | None
+    text_rate: float | None
     total: Cost
     to_do: Cost
-    slots: int
+    computing: Computing
     space: Space
     searched: SearchPlan | None = None
     tuning: TunedPlan | None = None
@@ -91,11 +91,28 @@ class StudyPlan:
                 "remaining_flops": sum(s.flops for s in remaining),
                 "validation_runs": runs,
                 "validation_flops": runs * self.target_flops,
-                "slots": self.slots,
+                "devices": self.computing.devices,
+                "device_memory_bytes": self.config.resources.device_memory_bytes,
+                "price": self.config.resources.dollars_per_device_hour,
+                "sizes": self.computing.as_json(self.specs),
             }
+            | self._text_totals()
             | self._tuning_totals()
             | self._search_totals()
         )
+
+    def _text_totals(self) -> dict[str, Any]:
+        """What making token blocks of the sources takes: as measured on this study's own text, else as stated."""
+        stated = [source.tokens for source in self.config.text.sources.values()]
+        tokens = None if None in stated else sum(count or 0 for count in stated)
+        rate = self.text_rate or self.config.resources.text_tokens_per_core_second
+        cores = max(1, int(self.computing.devices * self.config.resources.cpus_per_worker))
+        return {
+            "text_tokens": None if self.text is not None else tokens,
+            "text_cores": cores,
+            "text_tokens_per_core_second": rate,
+            "text_hours": None if tokens is None or rate is None else tokens / rate / cores / 3600,
+        }
 
     def _search_totals(self) -> dict[str, Any]:
         if self.searched is None or self.config.rounds is None:
@@ -198,10 +215,10 @@ def make_plan(config: StudyConfig, study_dir: Path) -> StudyPlan:
         text=study_identity(config, read_pin(study_dir)),
         seed=config.seed,
     )
-    text = load_text(study_dir / "text")
+    text = load_text(study_dir / "text", local=storage_uri(study_dir) is None)
     factory, tuning = tuned_plan(config, factory, study_dir)
     check_settings(config.fit)
-    slots, validation_runs = _slots(config), _validation_runs(config)
+    validation_runs = _validation_runs(config)
     tokens = {
         source: text.sources[source].tokens if text and source in text.sources else stated.tokens
         for source, stated in config.text.sources.items()
@@ -224,26 +241,28 @@ def make_plan(config: StudyConfig, study_dir: Path) -> StudyPlan:
             f"grid.targets names size {twice.size} at {twice.mixture}, which is a run of the grid too; a target "
             "must not be fitted on. Take it out of one of them."
         )
-    rates = _rates(config, study_dir, tuple(rungs))
+    one = factory.run(target.size, mixtures[0], "validation", train_tokens=target.train_tokens)
+    trials, missing_trials = (tuning.trials, tuning.missing) if tuning else ((), ())
+    searchable = [factory.run(size, mixtures[0], "sampling") for size in factory.sizes]
+    computed = computing([*sampling, *targets, one, *searchable, *trials], config.resources, study_dir)
 
     def bill(specs: Sequence[RunSpec], text_tokens: Mapping[str, int | None]) -> Cost:
         return cost(
             specs,
-            devices_per_run=config.resources.workers,
-            slots=slots,
-            flops_per_s_per_device=rates,
+            workers=computed.workers,
+            devices=computed.devices,
+            flops_per_s_per_device=computed.rates,
             source_tokens=text_tokens,
             measurements_per_checkpoint=1 + len(config.text.domains) + 2 * len(config.measure.tasks),
+            dollars_per_device_hour=config.resources.dollars_per_device_hour,
         )
 
     finished = frozenset(finished_runs(study_dir))
     # Validation is trained at mixtures that nobody knows yet; what it costs hangs on the size alone.
     recorded, before = load_specs(study_dir), kept_config(study_dir)
     validated = sum(s.purpose == "validation" and s.run_id in finished for s in recorded)
-    one = factory.run(target.size, mixtures[0], "validation", train_tokens=target.train_tokens)
     validation = [one] * validation_runs
     missing = [s for s in sampling + targets if s.run_id not in finished] + validation[validated:]
-    trials, missing_trials = (tuning.trials, tuning.missing) if tuning else ((), ())
     return StudyPlan(
         config=config,
         factory=factory,
@@ -253,9 +272,10 @@ def make_plan(config: StudyConfig, study_dir: Path) -> StudyPlan:
         target=target,
         finished=finished,
         text=text,
+        text_rate=text_rate(study_dir / "text"),
         total=bill([*trials, *sampling, *targets, *validation], tokens),
         to_do=bill([*missing_trials, *missing], dict.fromkeys(tokens) if text else tokens),
-        slots=slots,
+        computing=computed,
         space=space,
         searched=searched,
         tuning=tuning,
@@ -270,22 +290,3 @@ def _validation_runs(config: StudyConfig) -> int:
     settings = config.validation
     sides = 2 if settings.both_sides else 1
     return len(config.search.objective_names) * sides * settings.trainings if settings.enabled else 0
-
-
-def _slots(config: StudyConfig) -> int:
-    here = int((os.cpu_count() or 1) // (config.resources.cpus_per_worker * config.resources.workers))
-    return config.resources.max_concurrent_runs or max(1, here)
-
-
-def _rates(config: StudyConfig, study_dir: Path, sizes: Sequence[str]) -> dict[str, float | None]:
-    """Achieved FLOP/s of one worker by size: measured on finished runs, else as stated, else unknown.
-
-    Over the whole run, measuring included, because that is what a plan has to pay for.
-    """
-    measured: defaultdict[str, list[float]] = defaultdict(list)
-    for run in run_states(study_dir):
-        busy = sum(s or 0.0 for s in (run.train_seconds, run.measure_seconds, run.save_seconds))
-        if run.state == "finished" and busy:
-            measured[run.size].append(run.flops / busy / config.resources.workers)
-    stated = config.resources.flops_per_s_per_device
-    return {size: median(measured[size]) if measured[size] else stated for size in sizes}

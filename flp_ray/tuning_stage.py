@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 
 from flp_ray.distributed.context import stream_of
-from flp_ray.pinning import study_text
 from flp_ray.report import print_tuning
 from flp_ray.session import Session
 from flp_ray.store import load_tunings, tuned_row
@@ -36,11 +35,7 @@ def tune_stage(session: Session, plan: StudyPlan) -> StudyPlan:
     with session.stage("tune: Ray"):
         session.connect()
     with session.stage("tune: text"):
-        text = study_text(
-            plan.config,
-            session.study_dir,
-            lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True),
-        )
+        text = session.text()
         for trial in tuning.trials:
             stream_of(trial, text, plan.config.text.max_epochs)
     with session.stage("tune"):

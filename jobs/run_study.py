@@ -2,8 +2,9 @@
 
     ray job submit --working-dir . -- python jobs/run_study.py jobs/smoke.yaml [--study-dir DIR]
 
-The working directory of a job is a copy that goes away. A relative `storage` therefore starts at $FLP_RAY_STORAGE, by
-default the folder `flp_ray` in the home directory, so that a study submitted again goes on.
+The working directory of a job is a copy that goes away. A relative `storage` therefore starts at $FLP_RAY_STORAGE, a
+shared folder or a bucket (s3://, gs://) that the cluster's file sets; by default the folder `flp_ray` in the home
+directory, so that a study submitted again goes on.
 """
 
 import os

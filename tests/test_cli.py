@@ -15,6 +15,9 @@ JOBS = Path(__file__).parent.parent / "jobs"
 GOLDEN = {
     "plan": ["--json", "--study-dir", "STUDY"],
     "run": ["--study-dir", "STUDY"],
+    "data": ["STEP"],
+    "data fetch": ["--out", "STUDY"],
+    "data prepare": ["--study-dir", "STUDY"],
     "status": ["--json", "--study-dir", "STUDY"],
     "fit": ["--domains", "--json", "--method", "--out", "--study-dir", "--tasks", "STUDY"],
     "predict": ["--domains", "--json", "--method", "--params", "--ratio", "--tasks", "--tokens", "RECORDS"],
@@ -28,11 +31,16 @@ GOLDEN = {
 
 
 def test_the_command_line_is_what_it_was():
-    [commands] = [action for action in parser()._actions if hasattr(action, "choices") and action.choices]
-    found = {
-        name: sorted(a.option_strings[-1] if a.option_strings else a.metavar for a in sub._actions if a.dest != "help")
-        for name, sub in commands.choices.items()
-    }
+    found = {}
+    waiting = [("", parser())]
+    while waiting:
+        prefix, sub = waiting.pop()
+        if prefix:
+            actions = [a for a in sub._actions if a.dest != "help"]
+            found[prefix] = sorted(a.option_strings[-1] if a.option_strings else a.metavar for a in actions)
+        for action in sub._actions:
+            if isinstance(action.choices, dict):
+                waiting += [(f"{prefix} {name}".strip(), inner) for name, inner in action.choices.items()]
     assert found == {name: sorted(options) for name, options in GOLDEN.items()}
 
 

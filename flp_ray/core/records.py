@@ -77,11 +77,14 @@ class Task:
         task: Its name.
         random_performance: Chance level, 0 to 1.
         emergence_margin: How far above chance a checkpoint must be to count as emerged, 0 to 1.
+        version: What its scores were measured with (task version, shots, sampling, lm-eval); None where nobody
+            wrote it down.
     """
 
     task: str
     random_performance: float
     emergence_margin: float = DEFAULT_EMERGENCE_MARGIN
+    version: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

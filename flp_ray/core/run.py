@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from flp_ray.core.mixture import Mixture
@@ -38,6 +38,8 @@ def stable_hash(value: Any, *, length: int = 12) -> str:
 class Recipe:
     """How a run is optimised; the part of a run's definition that sizes and mixtures share.
 
+    How it is spread over devices and fitted into their memory is no part of it (`flp_ray.core.execution`).
+
     Attributes:
         weight_decay: AdamW's decoupled weight decay.
         beta1: AdamW's first moment decay.
@@ -46,8 +48,6 @@ class Recipe:
         final_learning_rate_fraction: Share of the peak that the cosine decay ends at, 0 to 1.
         clip_norm: Largest global gradient norm; None does not clip.
         precision: `fp32` or `bf16` (master weights in fp32).
-        zero_stage: DeepSpeed ZeRO stage, 0 to 3.
-        micro_batch_sequences: Sequences a device works on at once; None takes the whole batch share.
         checkpoints: Evenly spaced checkpoints a training is cut into (the paper: 30).
     """
 
@@ -58,8 +58,6 @@ class Recipe:
     final_learning_rate_fraction: float = 0.1
     clip_norm: float | None = 1.0
     precision: Literal["fp32", "bf16"] = "fp32"
-    zero_stage: int = 0
-    micro_batch_sequences: int | None = None
     checkpoints: int = 30
 
 
@@ -100,6 +98,7 @@ class RunSpec:
     seed: int
     recipe: Recipe
     text_id: str
+    _run_id: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.train_tokens < self.sequence_length or self.train_tokens % self.sequence_length:
@@ -113,12 +112,14 @@ class RunSpec:
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise ConfigError(f"Size {self.size}: the learning rate must be positive, received {self.learning_rate}.")
 
+        definition = self.to_dict() | {"mixture": self.mixture.used()}
+        del definition["purpose"]
+        object.__setattr__(self, "_run_id", stable_hash(definition))  # asked for all the time
+
     @property
     def run_id(self) -> str:
         """Twelve hexadecimal digits: the hash of everything that defines the run but its purpose."""
-        definition = asdict(self) | {"mixture": self.mixture.used()}
-        del definition["purpose"]
-        return stable_hash(definition)
+        return self._run_id
 
     @property
     def sequences(self) -> int:
@@ -158,13 +159,21 @@ class RunSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON value that `from_dict` reads back."""
-        return asdict(self) | {"mixture": self.mixture.as_dict()}
+        plain = {name: getattr(self, name) for name in _DEFINITION}
+        return plain | {
+            "shape": asdict(self.shape),
+            "recipe": asdict(self.recipe),
+            "mixture": self.mixture.as_dict(),
+        }
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> RunSpec:
         """Reads what `to_dict` wrote."""
-        fields = dict(value)
-        fields["shape"] = ModelShape(**fields["shape"])
-        fields["mixture"] = Mixture.of(fields["mixture"])
-        fields["recipe"] = Recipe(**fields["recipe"])
-        return cls(**fields)
+        named = dict(value)
+        named["shape"] = ModelShape(**named["shape"])
+        named["mixture"] = Mixture.of(named["mixture"])
+        named["recipe"] = Recipe(**named["recipe"])
+        return cls(**named)
+
+
+_DEFINITION = tuple(f.name for f in fields(RunSpec) if f.init)

@@ -18,6 +18,11 @@ ItemKind = Literal["continuation", "word_order", "code_syntax"]
 RANDOM_PERFORMANCE: Mapping[ItemKind, float] = {"continuation": 0.25, "word_order": 0.5, "code_syntax": 0.5}
 
 
+def shard_name(number: int) -> str:
+    """Name of a shard's files, without their endings."""
+    return f"{number:05d}"
+
+
 class SequenceStream(Protocol):
     """The training text of one run, in order; the same for any number of workers."""
 
@@ -28,15 +33,18 @@ class SequenceStream(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenBlocks:
-    """One text as a memory-mapped array of token ids.
+    """One text as memory-mapped arrays of token ids: one file, or several that are read one after the other.
 
     Attributes:
-        path: A `.npy` file of shape (sequences, sequence_length), uint16 or uint32.
+        path: A `.npy` file of shape (sequences, sequence_length), uint16 or uint32; with `shards` the folder of such
+            files.
         sequences: Number of sequences.
         sequence_length: Tokens per sequence.
         documents: Number of documents that went in.
         characters: Characters of these documents.
         content_hash: Hash of the token ids.
+        shards: Sequences of each file, in their order; empty where `path` is the one file. Each shard drops what does
+            not fill its last sequence.
     """
 
     path: str
@@ -45,15 +53,29 @@ class TokenBlocks:
     documents: int
     characters: int
     content_hash: str
+    shards: tuple[int, ...] = ()
 
     @property
     def tokens(self) -> int:
         """Tokens in all sequences."""
         return self.sequences * self.sequence_length
 
-    def open(self) -> NDArray[np.unsignedinteger[Any]]:
-        """The token ids, memory-mapped and read-only, shape (sequences, sequence_length)."""
-        return np.load(self.path, mmap_mode="r")  # type: ignore[no-any-return]
+    def file(self, shard: int) -> str:
+        """The `.npy` file of one shard, from 0."""
+        return f"{self.path}/{shard_name(shard)}.npy" if self.shards else self.path
+
+    def files(self) -> tuple[str, ...]:
+        """The `.npy` files, in the order of their sequences."""
+        return tuple(map(self.file, range(max(len(self.shards), 1))))
+
+    def open(self, shard: int = 0) -> NDArray[np.unsignedinteger[Any]]:
+        """The token ids of one file, memory-mapped and read-only, shape (its sequences, sequence_length)."""
+        return np.load(self.file(shard), mmap_mode="r")  # type: ignore[no-any-return]
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> TokenBlocks:
+        """Reads what `dataclasses.asdict` and JSON have made of blocks; older ones have no shards."""
+        return cls(**{**value, "shards": tuple(value.get("shards", ()))})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,5 +143,5 @@ class PreparedText:
         """Reads what `to_dict` wrote."""
         fields = dict(value)
         for key in ("sources", "domains"):
-            fields[key] = {name: TokenBlocks(**blocks) for name, blocks in fields[key].items()}
+            fields[key] = {name: TokenBlocks.from_dict(blocks) for name, blocks in fields[key].items()}
         return cls(**fields)

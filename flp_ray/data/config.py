@@ -12,24 +12,34 @@ docstrings of sympy, docstrings of scipy, the topics of pydoc."""
 
 
 class TextOrigin(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
-    """Where one text comes from: exactly one of `builtin`, `files`, `hub`."""
+    """Where one text comes from: exactly one of `builtin`, `files`, `hub`; with `hub`, `files` are inside it."""
 
     builtin: Builtin | None = None
-    files: list[str] | None = Field(default=None, description="paths or globs of .parquet, .jsonl, .json, .txt")
-    hub: str | None = Field(default=None, description="id of a data set on the Hugging Face hub")
+    files: list[str] | None = Field(
+        default=None,
+        description="paths or globs of .parquet, .jsonl, .json, .txt; with hub, patterns of its files (* takes / too)",
+    )
+    hub: str | None = Field(default=None, description="id of a data set on the Hugging Face hub, read file by file")
     hub_config: str | None = None
     split: str = "train"
+    urls: str | None = Field(default=None, description="a file of the hub data set that lists the URLs of its text")
+    contents: Literal["software_heritage"] | None = Field(
+        default=None, description="the files hold ids, whose contents are in Software Heritage's archive on S3"
+    )
     column: str = Field(default="text", description="the column or key that holds a document's text")
     max_characters: int | None = Field(default=None, gt=0, description="use at most this much text")
 
     def origins(self) -> list[str]:
         """Names of the origins that are set."""
-        return [name for name in ("builtin", "files", "hub") if getattr(self, name) is not None]
+        named = [name for name in ("builtin", "hub") if getattr(self, name) is not None]
+        return [*named, "files"] if self.files is not None and self.hub is None else named
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
         if len(self.origins()) != 1:
             raise ValueError(f"needs exactly one of builtin, files, hub; received {self.origins() or 'none'}")
+        if self.urls is not None and (self.hub is None or self.files is not None):
+            raise ValueError("urls names a file inside a hub data set: it needs hub, and takes the place of files")
         return self
 
 
@@ -51,7 +61,7 @@ class DomainText(TextOrigin, extra="forbid", frozen=True, allow_inf_nan=False):
 
     def origins(self) -> list[str]:
         """Names of the origins that are set."""
-        return [name for name in ("builtin", "files", "hub", "held_out") if getattr(self, name) is not None]
+        return [*super().origins(), *(["held_out"] if self.held_out is not None else [])]
 
 
 class TokenizerConfig(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):

@@ -42,6 +42,15 @@ def share(text: str, *, salt: str) -> float:
     return (hash64(text, salt=salt) >> 11) / 2.0**53
 
 
+def encodable(text: str) -> str:
+    """The text as every tokenizer takes it: half a surrogate pair becomes a question mark."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace").decode()
+    return text
+
+
 def _person(salt: str) -> bytes:
     """blake2b takes 16 bytes of personalisation; a longer salt is hashed into them."""
     return hashlib.blake2b(salt.encode(), digest_size=16).digest() if salt else b""

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from flp_ray.core.text import TokenBlocks
 from flp_ray.data.blocks import write_blocks
 from flp_ray.data.config import DomainText
-from flp_ray.data.documents import hash64, share, text_key
-from flp_ray.data.spool import Spool
+from flp_ray.data.documents import Document, hash64, share, text_key
 from flp_ray.data.tokenizer import TextEncoder
 from flp_ray.errors import TextError
 
@@ -42,14 +41,14 @@ class DomainPool:
 def domain_pool(
     name: str,
     domains: Mapping[str, DomainText],
-    spool: Spool,
+    documents: Iterable[Document],
     *,
     with_items: bool,
     max_characters: int,
     seed: int,
     used: Collection[int] = (),
 ) -> DomainPool:
-    """Takes one domain's documents from a spool.
+    """Takes one domain's documents.
 
     Domains held out of the same source share its held-out documents between them. Where tasks ask for items,
     about two thirds of the text go to the items, which need more of it; a group of documents stays whole.
@@ -57,7 +56,7 @@ def domain_pool(
     Args:
         name: The domain.
         domains: All domains of the study.
-        spool: The domain's own, or that of the source it is held out of.
+        documents: Held-out documents: its own, or those of the source it is held out of; read as far as needed.
         with_items: Whether a task is made of this domain.
         max_characters: Stop looking at about this much text.
         seed: The study's seed.
@@ -65,7 +64,7 @@ def domain_pool(
     """
     source = domains[name].held_out
     sharing = sorted(other for other, domain in domains.items() if source and domain.held_out == source) or [name]
-    groups = held_groups(spool, max_characters=max_characters * len(sharing), used=used)
+    groups = held_groups(documents, max_characters=max_characters * len(sharing), used=used)
     # Dealt out in the order of a hash, not by the hash itself: a handful of groups must not end on one side.
     dealt = sorted(groups, key=lambda group: share(group, salt=f"domain {seed}"))[sharing.index(name) :: len(sharing)]
     loss: list[str] = []
@@ -78,18 +77,20 @@ def domain_pool(
     return DomainPool(loss=tuple(loss), items=tuple(items))
 
 
-def held_groups(spool: Spool, *, max_characters: int, used: Collection[int] = ()) -> dict[str, list[str]]:
-    """Held-out documents by group, in the order of the spool.
+def held_groups(
+    documents: Iterable[Document], *, max_characters: int, used: Collection[int] = ()
+) -> dict[str, list[str]]:
+    """Held-out documents by group, in their order.
 
     Args:
-        spool: Where they are.
+        documents: The documents; read as far as needed.
         max_characters: Stop looking at about this much text.
         used: Keys of excerpts; a group that holds one of them is passed over.
     """
     groups: dict[str, list[str]] = {}
     passed: set[str] = set()
     characters = 0
-    for document in spool.held():
+    for document in documents:
         group = document.group if document.group is not None else f"{text_key(document.text):x}"
         if used and group not in passed and any(text_key(excerpt) in used for excerpt in _excerpts(document.text)):
             passed.add(group)

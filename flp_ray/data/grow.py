@@ -11,59 +11,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
 
 from flp_ray.core.run import stable_hash
 from flp_ray.core.text import ItemSet, PreparedText
+from flp_ray.data.candidates import draft_task, make_task, seen_tasks
 from flp_ray.data.config import TextConfig
-from flp_ray.data.documents import Document
-from flp_ray.data.domains import domain_pool, held_groups, sampled_excerpts
-from flp_ray.data.drafts import Draft
+from flp_ray.data.held import held_again_task, held_files, own_task
 from flp_ray.data.identity import PREPARATION, contents, origins_hash, source_settings
-from flp_ray.data.items import draft_items, draft_texts
-from flp_ray.data.job import (
-    Job,
-    domain_spool,
-    finished_domain,
-    finished_items,
-    make_domain,
-    make_items,
-    make_source,
-    source_spool,
-    whole,
-)
+from flp_ray.data.job import Job, domain_blocks, whole
 from flp_ray.data.manifest import load_text, read_manifest, write_manifest
-from flp_ray.data.origins import read_documents
+from flp_ray.data.passes import ReadSources, cut_sources, read_sources, tokenise_sources
 from flp_ray.data.prepare import check_domains, remove_leftovers, storage_errors
-from flp_ray.data.split import Decontaminator, held_out
-from flp_ray.data.spool import Spool, write_spool
-from flp_ray.data.standing import shown, source_keys, trained_on, used_excerpts
-from flp_ray.data.tokenizer import TextEncoder
-
-T = TypeVar("T")
-
-DRAFTS_PER_ITEM = 3
-"""Questions that are drafted for each one asked for, since some share text with what runs were trained on."""
-
-STANDS = "shares text with what runs were trained on"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Candidates:
-    """What new domains and tasks would show, before it is held against the training text."""
-
-    excerpts: dict[str, list[str]]
-    drafts: dict[str, list[Draft]]
-
-    def texts(self) -> list[str]:
-        """All of it."""
-        texts = [excerpt for excerpts in self.excerpts.values() for excerpt in excerpts]
-        return texts + [text for drafts in self.drafts.values() for draft in drafts for text in draft_texts(draft)]
+from flp_ray.data.shards import Shard, moved, shards_hash, source_shards
+from flp_ray.data.steps import Steps
+from flp_ray.data.tasks import RunTasks, TextTask, run_here
 
 
 def grow_text(
@@ -74,6 +37,8 @@ def grow_text(
     *,
     seed: int,
     progress: Callable[[str], None] | None = None,
+    run_tasks: RunTasks = run_here,
+    local: bool = True,
 ) -> PreparedText:
     """Adds sources, domains and tasks to prepared text; what is there already is taken as it is.
 
@@ -87,6 +52,9 @@ def grow_text(
         folder: The study's text folder, where `kept` is.
         seed: The study's seed.
         progress: Called with a line of text at each step.
+        run_tasks: Runs the tasks of a step; the bytes do not depend on where and in which order.
+        local: Whether all files are, and will be, below `folder`. Where tasks leave them elsewhere, neither its free
+            space nor whether they are there is looked at: what `text.json` names is taken to be whole.
 
     Returns:
         The kept parts and the new ones, with absolute paths.
@@ -101,20 +69,22 @@ def grow_text(
         config=config,
         items=tuple(item_set for item_set in items if item_set.task not in kept.items),
         seed=seed,
-        folder=folder,
-        say=say,
+        folder=folder.resolve(),
     )
     with storage_errors(config, folder):
         settings, origins = _settings(kept, job), origins_hash(_new_parts(kept, config))
         manifest = read_manifest(folder)
         if manifest is not None and (manifest.settings, manifest.origins) == (settings, origins):
-            grown = load_text(folder)
+            grown = load_text(folder, local=local)
             if grown is not None:
                 return grown
-        job = replace(job, folder=folder.resolve() / stable_hash([settings, origins]))
+        shards = cut_sources(job, [name for name in config.sources if name not in kept.sources])
+        job = replace(job, folder=job.folder / stable_hash([settings, origins, shards_hash(shards)]))
         job.folder.mkdir(parents=True, exist_ok=True)
-        grown = _grow(kept, job)
-        write_manifest(folder, settings=settings, origins=origins, text=grown)
+        steps = Steps(run_tasks=run_tasks, say=say)
+        shards = moved(shards, folder.resolve(), job.folder)
+        grown, rate = _grow(kept, job, steps, shards, local=local)
+        write_manifest(folder, settings=settings, origins=origins, text=grown, rate=rate)
         remove_leftovers(folder, grown)
     return grown
 
@@ -143,118 +113,77 @@ def _settings(kept: PreparedText, job: Job) -> str:
     )
 
 
-def _grow(kept: PreparedText, job: Job) -> PreparedText:
-    new = _new_parts(kept, job.config)
-    encoder = TextEncoder(Path(kept.tokenizer))
-    spools = {name: source_spool(job, name) for name in new.sources}
+def _grow(
+    kept: PreparedText, job: Job, steps: Steps, shards: dict[str, tuple[Shard, ...]], *, local: bool
+) -> tuple[PreparedText, float | None]:
     text = replace(
         kept,
         sources=dict(kept.sources),
         domains=dict(kept.domains),
         items=kept.items | {item_set.task: str(job.items_path(item_set.task)) for item_set in job.items},
     )
-    removed = _add_domains(kept, text, job, spools, encoder)
-    if spools:
-        decontaminator = Decontaminator(shown(text), ngram=job.config.decontamination_ngram)
-        before = source_keys(kept)
-        for name, spool in spools.items():
-            text.sources[name], dropped = make_source(job, name, spool, before, encoder, decontaminator)
-            removed.update(dropped)
-            before.append(spool.keys())
-    return whole(text, removed)
+    read = read_sources(job, steps, shards, kept=kept.sources, local=local)
+    removed = _add_domains(kept, text, job, steps, read)
+    if not shards:
+        return whole(text, removed), None
+    dropped, rate = tokenise_sources(job, steps, read, text, local=local)
+    removed.update(dropped)
+    return whole(text, removed), rate
 
 
-def _add_domains(
-    kept: PreparedText, text: PreparedText, job: Job, spools: dict[str, Spool], encoder: TextEncoder
-) -> Counter[str]:
+def _add_domains(kept: PreparedText, text: PreparedText, job: Job, steps: Steps, read: ReadSources) -> Counter[str]:
     """Makes new domains and items, and enters the domains into `text`; returns what was left out, by reason."""
-    domains = [name for name in job.config.domains if name not in kept.domains]
+    names = [name for name in job.config.domains if name not in kept.domains]
+    touched = [name for name in job.config.domains if name in names or job.items_of(name)]
     removed: Counter[str] = Counter()
-    finished = {name: found for name in domains if (found := finished_domain(job, name)) is not None}
-    open_items = [item_set for item_set in job.items if finished_items(job, item_set) is None]
-    if open_items or len(finished) < len(domains):
-        candidates = _candidates(kept, job, spools, encoder)
-        if candidates.texts():
-            job.say("holding new domains and tasks against what runs were trained on")
-        everything = Decontaminator(candidates.texts(), ngram=job.config.decontamination_ngram)
-        seen = everything.seen_in(trained_on(kept))
-        for name in domains:
-            if name not in finished:
-                excerpts = candidates.excerpts[name]
-                clean = _clean(excerpts, [[excerpt] for excerpt in excerpts], seen)
-                count = len(excerpts) - len(clean)
-                reasons = {f"domain {name}: {STANDS}": count}
-                make_domain(job, name, clean, encoder, removed=reasons, left_out=_left_out(count, len(excerpts)))
-        for item_set in open_items:
-            drafts = candidates.drafts[item_set.task]
-            clean_drafts = _clean(drafts, [draft_texts(draft) for draft in drafts], seen)
-            count = len(drafts) - len(clean_drafts)
-            reasons = {f"task {item_set.task}: {STANDS}": count}
-            make_items(job, item_set, clean_drafts, removed=reasons, left_out=_left_out(count, len(drafts)))
-    for name in domains:
-        found = finished_domain(job, name)
-        assert found is not None  # written above, or by an earlier call
-        job.say(f"domain {name}: {found[0].sequences} of {job.config.domains[name].sequences} sequences")
-        text.domains[name] = found[0]
-        removed.update(found[1])
+    if not touched:
+        return removed
+    make = make_task(kept, job, touched)
+    if make.result() is None:
+        files = _held_documents(job, steps, read, touched)
+        drafted = draft_task(kept, job, files)
+        steps.run([drafted])
+        steps.say("holding new domains and tasks against what runs were trained on")
+        seen = seen_tasks(kept, job, drafted.writes[0])
+        steps.run(seen, "held against what runs were trained on")
+        make = make_task(kept, job, touched, drafted, seen)
+    (result,) = steps.run([make])
+    for name in names:
+        text.domains[name] = domain_blocks(job, name, result["domains"][name])
+        sequences = job.config.domains[name].sequences
+        steps.say(f"domain {name}: {text.domains[name].sequences} of {sequences} sequences")
     for item_set in job.items:
-        removed.update(finished_items(job, item_set) or {})
+        steps.say(f"task {item_set.task}: {item_set.items} items")
+    removed.update(result["removed"])
     return removed
 
 
-def _candidates(kept: PreparedText, job: Job, spools: dict[str, Spool], encoder: TextEncoder) -> _Candidates:
-    """What new domains and tasks would show, from held-out documents that no loss is measured on yet."""
-    new = _new_parts(kept, job.config).domains
-    used = used_excerpts(kept)
-    excerpts: dict[str, list[str]] = {}
-    drafts: dict[str, list[Draft]] = {}
-    for name in job.config.domains:
-        item_sets = job.items_of(name)
-        if name not in new and not item_sets:
-            continue
-        spool = _held_spool(job, name, spools)
-        enough = job.enough_characters(name)
-        if name in new:
-            pool = domain_pool(
-                name, new, spool, with_items=bool(item_sets), max_characters=enough, seed=job.seed, used=used
-            )
-            excerpts[name] = sampled_excerpts(pool.loss, seed=job.seed)
-            documents = list(pool.items)
+def _held_documents(job: Job, steps: Steps, read: ReadSources, domains: Sequence[str]) -> dict[str, list[Path]]:
+    """Files with the held-out documents that domains are made of: a new source's, a kept source's, or their own."""
+    files: dict[str, list[Path]] = {}
+    for name in domains:
+        source = job.config.domains[name].held_out
+        # Twice, since documents that losses are measured on already are passed over.
+        enough = 2 * sum(job.enough_characters(d) for d in domains if job.config.domains[d].held_out == source)
+        if source is None:
+            steps.say(f"reading domain {name}")
+            task = own_task(job.own_origin(name), name, job.path("work/domains", name))
+            steps.run([task])
+            files[name] = [task.writes[0]]
+        elif source in read.shards:
+            files[name] = read.held(job, steps, source, enough)
         else:
-            groups = held_groups(spool, max_characters=enough, used=used)
-            documents = [document for group in groups.values() for document in group]
-        for item_set in item_sets:
-            length, wanted = job.config.sequence_length, DRAFTS_PER_ITEM * item_set.items
-            drafts[item_set.task] = draft_items(
-                item_set, documents, encoder, sequence_length=length, seed=job.seed, wanted=wanted
-            )
-    return _Candidates(excerpts=excerpts, drafts=drafts)
+            steps.say(f"reading what is held out of source {source}")
+            files[name] = _held_again(job, steps, source, enough)
+    return files
 
 
-def _held_spool(job: Job, domain: str, spools: dict[str, Spool]) -> Spool:
-    """The held-out documents that a domain is made of: a new source's, a kept source's read again, or its own."""
-    source = job.config.domains[domain].held_out
-    if source is None:
-        return domain_spool(job, domain)
-    if source in spools:
-        return spools[source]
-    job.say(f"reading what is held out of source {source}")
+def _held_again(job: Job, steps: Steps, source: str, enough: int) -> list[Path]:
+    folder = job.path("work/again", source)
+    fraction, seed = job.config.held_out_fraction, job.seed
 
-    def is_held_out(document: Document) -> bool:
-        return held_out(document, fraction=job.config.held_out_fraction, seed=job.seed)
+    def task_of(shard: Shard, limit: int | None) -> TextTask:
+        return held_again_task(shard, fraction, seed, folder, limit)
 
-    documents = read_documents(job.config.sources[source], name=source)
-    return write_spool(filter(is_held_out, documents), job.path("work/held", source), is_held_out=lambda document: True)
-
-
-def _clean(candidates: Sequence[T], texts: Sequence[Sequence[str]], seen: Decontaminator) -> list[T]:
-    """Those candidates none of whose texts the training text shows."""
-    flat = [text for group in texts for text in group]
-    flags: NDArray[np.bool_] = seen.overlapping(flat)
-    owner = np.repeat(np.arange(len(texts)), [len(group) for group in texts])
-    out = set(owner[flags].tolist())
-    return [candidate for number, candidate in enumerate(candidates) if number not in out]
-
-
-def _left_out(count: int, of: int) -> str:
-    return f" ({count} of {of} looked at are left out: they share text with what runs were trained on)" if count else ""
+    shards = source_shards(job.config.sources[source], source, folder / "shards" / "0")
+    return held_files(shards, task_of, enough=enough, steps=steps)

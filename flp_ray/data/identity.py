@@ -37,7 +37,7 @@ def text_identity(config: TextConfig, seed: int, *, tokenizer: str | None = None
         config.decontamination_ngram,
         seed,
     ]
-    sources = {name: stable_hash(source_settings(source)) for name, source in config.sources.items()}
+    sources = {name: stable_hash(_read_as(source)) for name, source in config.sources.items()}
     return TextIdentity(shared=stable_hash(shared), sources=sources)
 
 
@@ -46,13 +46,18 @@ def tokenizer_id(config: TextConfig, seed: int) -> str:
     settings = config.tokenizer.model_dump(mode="json")
     if config.tokenizer.hugging_face is not None:
         return stable_hash(settings)
-    sources = [[name, source_settings(source)] for name, source in config.sources.items()]
+    sources = [[name, _read_as(source)] for name, source in config.sources.items()]
     return stable_hash([settings, sources, config.held_out_fraction, seed])
 
 
 def source_settings(source: SourceText) -> dict[str, Any]:
     """What of a source's settings defines its text, defaults left out."""
     return source.model_dump(mode="json", exclude={"tokens"}, exclude_defaults=True)
+
+
+def _read_as(source: SourceText) -> dict[str, Any]:
+    """A source's settings, and that hub data sets are read by file: version 0.1 read their rows in another order."""
+    return source_settings(source) | ({"by": "file"} if source.hub is not None else {})
 
 
 def settings_hash(config: TextConfig, items: Sequence[ItemSet], seed: int) -> str:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from flp_ray.core.mixture import Mixture
 from flp_ray.core.text import TokenBlocks
 from flp_ray.data.documents import hash64
+from flp_ray.data.rows import BlockRows
 from flp_ray.data.schedule import Schedule
 from flp_ray.data.shuffle import shuffled
 from flp_ray.errors import TextError
@@ -25,7 +26,7 @@ class Place:
     Attributes:
         source: Index into `MixedStream.sources`.
         epoch: How often the whole source came before, from 0.
-        position: Row of the source's token blocks.
+        position: Row of the source's token blocks, counted over all their files.
     """
 
     source: NDArray[np.int64]
@@ -72,12 +73,8 @@ class MixedStream:
         self._shares = [ratio / total for ratio in ratios.values()]
         self._schedule = Schedule(self._shares)
         self._keys = [[hash64(source, salt=f"order {seed}"), seed] for source in self.sources]
-        self._rows: list[NDArray[np.unsignedinteger]] | None = None
+        self._rows = BlockRows(self._blocks)
         self._refuse_too_many_epochs(mixture, Fraction(repr(float(max_epochs))))
-
-    def __getstate__(self) -> dict[str, object]:
-        """Leaves the memory maps behind: pickled, they would be copies of the text."""
-        return {**self.__dict__, "_rows": None}
 
     def locate(self, start: int, stop: int) -> Place:
         """Where the sequences `start` to `stop` (excluded) come from.
@@ -99,12 +96,10 @@ class MixedStream:
     def tokens(self, start: int, stop: int) -> NDArray[np.int64]:
         """Token ids of the sequences `start` to `stop` (excluded), shape (stop - start, sequence_length)."""
         place = self.locate(start, stop)
-        if self._rows is None:
-            self._rows = [blocks.open() for blocks in self._blocks]
         tokens = np.empty((stop - start, self._blocks[0].sequence_length), dtype=np.int64)
         for index in np.unique(place.source):
-            here = place.source == index
-            tokens[here] = self._rows[index][place.position[here]]
+            here = np.flatnonzero(place.source == index)
+            self._rows.fill(int(index), place.position[here], tokens, here)
         return tokens
 
     def drawn(self, stop: int) -> dict[str, int]:

@@ -16,7 +16,7 @@ _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _WORDS_AT_ONCE = 1 << 20
 
 
-def held_out(document: Document, *, fraction: float, seed: int) -> bool:
+def held_out(document: Document, *, fraction: float, seed: int, key: int | None = None) -> bool:
     """Whether a document is kept out of training.
 
     The decision hangs on the document's group, or else on its text alone, so it is the same whatever else the
@@ -26,8 +26,9 @@ def held_out(document: Document, *, fraction: float, seed: int) -> bool:
         document: The document.
         fraction: Share of groups held out, 0 to 1.
         seed: Another seed holds out other documents.
+        key: The text's key, where it is known.
     """
-    name = document.group if document.group is not None else f"{text_key(document.text):x}"
+    name = document.group if document.group is not None else f"{text_key(document.text) if key is None else key:x}"
     return share(name, salt=f"held out {seed}") < fraction
 
 
@@ -80,13 +81,21 @@ class Decontaminator:
             A finder that knows just the n-grams and whole texts that occur there; asked with its own held-out texts,
             it tells which of them are shown.
         """
+        return self.limited_to(*self.known_in(batches))
+
+    def known_in(self, batches: Iterable[Sequence[str]]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+        """Keys of the held-out texts, and hashes of their n-grams, that occur in these texts; sorted, each once."""
         keys: set[int] = set()
         hashes: list[NDArray[np.uint64]] = [np.empty(0, np.uint64)]
         for texts in batches:
             keys.update(self._keys.intersection(map(text_key, texts)))
             hashes += [np.unique(self._hits(part)[0]) for _, part in self._parts(texts)]
+        return np.array(sorted(keys), np.uint64), np.unique(np.concatenate(hashes))
+
+    def limited_to(self, keys: NDArray[np.uint64], hashes: NDArray[np.uint64]) -> Decontaminator:
+        """A finder that knows just these, as `known_in` of a finder of the same texts gave them; unions are welcome."""
         seen = copy.copy(self)
-        seen._keys, seen._hashes = keys, np.unique(np.concatenate(hashes))
+        seen._keys, seen._hashes = set(keys.tolist()), np.unique(hashes)
         return seen
 
     def _parts(self, texts: Sequence[str]) -> Iterator[tuple[int, Sequence[str]]]:

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flp_ray.core.text import PreparedText, TokenBlocks
 from flp_ray.data.documents import text_key
@@ -36,16 +35,6 @@ def excerpts_path(blocks: str | Path) -> Path:
     return Path(blocks).with_suffix(".excerpts.jsonl")
 
 
-def write_keys(keys: NDArray[np.uint64], blocks: Path) -> None:
-    """Keeps the text keys of a source, shape (documents,)."""
-    path = keys_path(blocks)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    building = path.with_name(path.name + ".tmp")
-    with building.open("wb") as file:
-        np.save(file, keys)
-    building.replace(path)
-
-
 def write_excerpts(excerpts: Sequence[str], blocks: Path) -> None:
     """Keeps the excerpts of a domain, one JSON string a line."""
     path = excerpts_path(blocks)
@@ -55,44 +44,44 @@ def write_excerpts(excerpts: Sequence[str], blocks: Path) -> None:
     building.replace(path)
 
 
-def source_keys(text: PreparedText) -> list[NDArray[np.uint64]]:
-    """Text keys of the documents of every source, each (documents,)."""
-    return [np.load(keys_path(blocks.path)) for blocks in text.sources.values()]
-
-
-def excerpts(text: PreparedText) -> Iterator[str]:
-    """The excerpts that the losses of all domains are measured on."""
-    for blocks in text.domains.values():
-        with excerpts_path(blocks.path).open() as file:
-            yield from map(json.loads, file)
+def key_files(blocks: TokenBlocks) -> list[Path]:
+    """The text keys of a source's documents, one file a shard."""
+    return [keys_path(path) for path in blocks.files()]
 
 
 def used_excerpts(text: PreparedText) -> set[int]:
-    """Text keys of these excerpts."""
-    return set(map(text_key, excerpts(text)))
+    """Text keys of the excerpts that the losses of all domains are measured on."""
+    return {text_key(excerpt) for blocks in text.domains.values() for excerpt in _excerpts(excerpts_path(blocks.path))}
 
 
-def shown(text: PreparedText) -> Iterator[str]:
-    """All text that domains and items show: what training text must not share."""
-    yield from excerpts(text)
-    for path in text.items.values():
-        yield from item_texts(Path(path))
-
-
-def trained_on(text: PreparedText) -> Iterator[list[str]]:
-    """The training text of all sources, decoded from their tokens, in batches of documents.
+def shown_in(excerpts: Sequence[Path], items: Sequence[Path]) -> Iterator[str]:
+    """All text that domains and items show: what training text must not share.
 
     Args:
-        text: The prepared text; its tokenizer decodes what it has encoded.
+        excerpts: The domains' files of excerpts.
+        items: The tasks' files of items.
     """
-    encoder = TextEncoder(Path(text.tokenizer))
-    for blocks in text.sources.values():
-        yield from _documents(blocks, encoder)
+    for path in excerpts:
+        yield from _excerpts(path)
+    for path in items:
+        yield from item_texts(path)
 
 
-def _documents(blocks: TokenBlocks, encoder: TextEncoder) -> Iterator[list[str]]:
-    rows = blocks.open()
-    step = max(1, TOKENS_AT_ONCE // blocks.sequence_length)
+def _excerpts(path: Path) -> Iterator[str]:
+    with path.open() as file:
+        yield from map(json.loads, file)
+
+
+def trained_on(path: Path, tokenizer: Path) -> Iterator[list[str]]:
+    """The training text of one file of token blocks, decoded from its tokens, in batches of documents.
+
+    Args:
+        path: The file.
+        tokenizer: The folder of the tokenizer, which decodes what it has encoded.
+    """
+    encoder = TextEncoder(tokenizer)
+    rows = np.load(path, mmap_mode="r")
+    step = max(1, TOKENS_AT_ONCE // rows.shape[1])
     rest = np.empty(0, rows.dtype)
     for start in range(0, len(rows), step):
         ids = np.concatenate([rest, rows[start : start + step].ravel()])

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flp_ray.core.hub import local_copy
 from flp_ray.errors import TextError
 
 END_OF_TEXT = "<|endoftext|>"
@@ -105,7 +106,7 @@ def save_hugging_face(name: str, vocabulary: int, folder: Path) -> None:
     """Copies a Hugging Face tokenizer into the study.
 
     Args:
-        name: Folder or hub id.
+        name: Folder or hub id; a local copy of the hub comes first.
         vocabulary: Number of tokens that the models are built for.
         folder: Where to; replaced as a whole.
 
@@ -115,11 +116,11 @@ def save_hugging_face(name: str, vocabulary: int, folder: Path) -> None:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
+        tokenizer = AutoTokenizer.from_pretrained(local_copy(name) or name)
     except (OSError, ValueError, ImportError, KeyError) as error:
         raise TextError(
             f"Tokenizer {name!r} cannot be loaded: {error}. Give a folder that holds one; "
-            "a hub id needs a machine that reaches the hub, or a cache filled beforehand."
+            "a hub id needs a machine that reaches the hub, or a copy that `flp-ray data fetch` has made there."
         ) from error
     if len(tokenizer) > vocabulary:
         raise TextError(

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from flp_ray.core.hub import HUB_VARIABLE
 from flp_ray.distributed.config import ResourcesConfig
 from flp_ray.distributed.context import namespace
-from flp_ray.distributed.resources import count_slots
+from flp_ray.distributed.resources import check_fits
 from flp_ray.errors import ResourceError
 
 # Set before Ray is imported. Each is a measured default: quiet logs, no second copy of the records in Tune's own
@@ -23,15 +24,33 @@ _ENVIRONMENT = {
     "RAY_DEDUP_LOGS": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # a study goes on from its store, never from Tune's own snapshots
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 
+_PASSED_ON = (
+    HUB_VARIABLE,
+    "HF_HOME",
+    "HF_HUB_OFFLINE",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "FLP_RAY_CACHE",
+    "GOOGLE_APPLICATION_CREDENTIALS",
+)
+"""Where the driver has these set, its workers on other nodes get them too: one set of credentials for all."""
+
 
 def worker_environment(config: ResourcesConfig) -> dict[str, str]:
     """Environment of the processes that train: threads as granted, no accelerator looked for where none is used."""
+    environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     threads = str(max(1, int(config.cpus_per_worker)))
-    environment = {
+    environment |= {
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
         "TOKENIZERS_PARALLELISM": "false",
@@ -44,15 +63,13 @@ def worker_environment(config: ResourcesConfig) -> dict[str, str]:
 
 
 @contextmanager
-def connected(study_dir: Path, config: ResourcesConfig) -> Iterator[int]:
+def connected(study_dir: Path, config: ResourcesConfig, *, widest: int) -> Iterator[None]:
     """Connects to the cluster that RAY_ADDRESS names (a Ray job has it set), or starts a private one.
 
     Args:
         study_dir: The study's folder; gives the namespace.
         config: What each run gets.
-
-    Yields:
-        Number of runs that the cluster holds at once.
+        widest: Workers of the widest run.
 
     Raises:
         ResourceError: A run can never start on this cluster.
@@ -80,8 +97,8 @@ def connected(study_dir: Path, config: ResourcesConfig) -> Iterator[int]:
             "name a running head as host:port (not its dashboard), or be unset for a private cluster."
         ) from error
     try:
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        yield count_slots(nodes, config)
+        check_fits([node["Resources"] for node in ray.nodes() if node["Alive"]], config, widest)
+        yield
     finally:
         sys.stdout.flush()
         ray.shutdown()

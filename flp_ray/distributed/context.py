@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
+from flp_ray.core.execution import Execution
 from flp_ray.core.mixture import Mixture
 from flp_ray.core.run import RunSpec, stable_hash
+from flp_ray.core.storage import FileStorage
 from flp_ray.core.text import PreparedText
 from flp_ray.data import MixedStream
 from flp_ray.distributed.config import ResourcesConfig
+from flp_ray.distributed.resources import execution_of
 from flp_ray.fit import FitSettings
 from flp_ray.measure.config import MeasureConfig
+from flp_ray.store import files_at
+from flp_ray.train.config import KeepCheckpoints
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +31,7 @@ class StudyContext:
         resources: What each run gets.
         max_epochs: How often a source's text may be repeated.
         keep_checkpoints: What stays on disk of a finished run's model.
+        storage_uri: Where the study lives, where that is an object store; its folder is then a mirror on each node.
     """
 
     study_dir: Path
@@ -35,11 +40,25 @@ class StudyContext:
     measure: MeasureConfig
     resources: ResourcesConfig
     max_epochs: float
-    keep_checkpoints: Literal["none", "last"]
+    keep_checkpoints: KeepCheckpoints
+    storage_uri: str | None = None
+
+    def execution(self, spec: RunSpec) -> Execution:
+        """How a run is computed."""
+        return execution_of(spec, self.resources)
+
+    def storage(self) -> FileStorage | None:
+        """The object store of the study; None where its folder is what every node sees."""
+        return None if self.storage_uri is None else files_at(self.storage_uri)
 
     def run_dir(self, run_id: str) -> Path:
         """Folder of one run's resumable state."""
-        return self.study_dir / "checkpoints" / run_id
+        return self.study_dir / self.run_prefix(run_id)
+
+    @staticmethod
+    def run_prefix(run_id: str) -> str:
+        """The same below the root of the study's storage."""
+        return f"checkpoints/{run_id}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

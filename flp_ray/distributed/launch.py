@@ -1,94 +1,154 @@
-"""Trains a list of runs on the cluster, the longest first, and tells a watcher what happens."""
+"""Trains runs on the cluster: whenever there is room somebody is asked for the next, and a watcher is told."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from shutil import disk_usage, rmtree
-from typing import Any, Protocol
+from typing import Any, Literal
 
+import ray
 import ray.tune
-from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig, Tuner
-from ray.tune.stopper import Stopper
+from ray.tune import FailureConfig, RunConfig, TuneConfig, Tuner
+from ray.tune.search import Searcher
 
 from flp_ray.core.run import RunSpec
 from flp_ray.distributed.context import StudyContext
-from flp_ray.distributed.failures import REASON_CHARACTERS, too_many_failed
-from flp_ray.distributed.resources import trial_resources
-from flp_ray.distributed.store_actor import RemoteWriter
+from flp_ray.distributed.follower import Follower, Watcher, run_name
+from flp_ray.distributed.resources import Pool, trial_resources
 from flp_ray.distributed.trial import run_trial
-from flp_ray.errors import FlpRayError, IncompleteError, StorageError
+from flp_ray.errors import IncompleteError, StorageError
 
 FULL_BYTES = 2**22
 """With less free than this a disk counts as full."""
 
+END: Literal["end"] = "end"
 
-class Watcher(Protocol):
-    """Is told what happens to runs; the live table on the console is one."""
+Ask = Callable[[], RunSpec | Literal["end"] | None]
+"""The next run; `end`: there is none; None: not yet, something that is training must be known before."""
 
-    def started(self, run_id: str) -> None:
-        """A run has got its slot."""
-        ...
+Trial = Callable[..., None]
+"""A Tune trainable: (config, context) -> None; reports `finished` or `failed` with its `run_id`."""
 
-    def progress(self, run_id: str, tokens: int, train_loss: float) -> None:
-        """A run has reached a checkpoint."""
-        ...
-
-    def finished(self, run_id: str) -> None:
-        """A run is done and recorded."""
-        ...
-
-    def retried(self, run_id: str, reason: str) -> None:
-        """An attempt failed; the run starts again from its last saved state."""
-        ...
-
-    def failed(self, run_id: str, reason: str) -> None:
-        """A run failed for good."""
-        ...
+RUNS_PER_EXPERIMENT = 500
+"""Tune keeps every trial of an experiment in memory and writes all of them down again and again, so a long study is
+several experiments, one after the other."""
 
 
 def train_runs(
     specs: Sequence[RunSpec],
     context: StudyContext,
     *,
-    slots: int,
     watcher: Watcher,
     on_finished: Callable[[str], None] = lambda run_id: None,
+    trial: Trial = run_trial,
 ) -> dict[str, str]:
-    """Trains runs that are not finished yet; returns when each is finished or has failed for good.
+    """Trains runs that are not finished yet, the longest first; see `train_asked`.
 
     Args:
         specs: The runs.
         context: The study.
-        slots: Runs at the same time.
         watcher: Is told what happens.
         on_finished: Called with the id of every finished run.
+        trial: What is done for each run.
+    """
+    waiting = iter(sorted(specs, key=lambda s: (-s.flops, s.run_id)))
+    return train_asked(
+        lambda: next(waiting, END),
+        context,
+        watcher=watcher,
+        on_finished=on_finished,
+        planned=len(specs),
+        trial=trial,
+    )
+
+
+def train_asked(
+    ask: Ask,
+    context: StudyContext,
+    *,
+    watcher: Watcher,
+    on_finished: Callable[[str], None] = lambda run_id: None,
+    on_failed: Callable[[str], None] = lambda run_id: None,
+    planned: int | None = None,
+    trial: Trial = run_trial,
+) -> dict[str, str]:
+    """Trains one run after another; returns when there is none left and none is training.
+
+    A run that does not fit into what is free waits, and all that come after it wait too: a wide run is never passed by
+    narrow ones for ever.
+
+    Args:
+        ask: Called in this process whenever there is room.
+        context: The study.
+        watcher: Is told what happens.
+        on_finished: Called with the id of every finished run, once its records are stored.
+        on_failed: Called with the id of every run that failed on every attempt.
+        planned: How many runs there will be; None: as many as have been asked for.
+        trial: What is done for each run.
 
     Returns:
         The reason by run id, of the runs that failed on every attempt.
-    """
-    follower = Follower(watcher, on_finished, planned=lambda: len(specs), context=context)
-    with tune_folder(context.study_dir):
-        _tune(specs, context, slots=slots, follower=follower)
-    give_up(follower, len(specs))
-    return follower.failures
-
-
-def give_up(follower: Follower, planned: int) -> None:
-    """Ends the study where too many of the planned runs failed.
 
     Raises:
-        IncompleteError: They did; says the last reason.
+        IncompleteError: Too many runs failed.
     """
+    asking = _Asking(ask, context, Pool(context.resources, live_nodes))
+    follower = Follower(
+        watcher,
+        on_finished,
+        planned=lambda: asking.asked if planned is None else planned,
+        context=context,
+        on_failed=on_failed,
+    )
+    with tune_folder(context.study_dir) as folder:
+        while not (asking.over or follower.gives_up):
+            asking.begin()
+            _tuner(asking, follower, context, folder, trial).fit()
+    if asking.error is not None:
+        raise asking.error
     if follower.gives_up:
         run_id, last = list(follower.failures.items())[-1]
         raise IncompleteError(
-            f"{len(follower.failures)} of {planned} runs failed on every attempt, more than "
-            f"resources.max_failed_fraction allows, so the study stopped; the last, {run_id}: {last}. What is measured "
-            "is stored. Remove the cause and give the same command again."
+            f"{len(follower.failures)} of {asking.asked if planned is None else planned} runs failed on every attempt, "
+            f"more than resources.max_failed_fraction allows, so the study stopped; the last, {run_id}: {last}. What "
+            "is measured is stored. Remove the cause and give the same command again."
         )
+    return follower.failures
+
+
+def live_nodes() -> list[dict[str, float]]:
+    """Resources of the nodes that are there now."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _tuner(asking: _Asking, follower: Follower, context: StudyContext, folder: Path, trial: Trial) -> Tuner:
+    trainable = ray.tune.with_parameters(trial, context=context)
+    return Tuner(
+        ray.tune.with_resources(trainable, lambda config: _resources(context, config)),
+        tune_config=TuneConfig(
+            search_alg=asking,
+            num_samples=RUNS_PER_EXPERIMENT,
+            reuse_actors=True,
+            trial_name_creator=run_name,
+            trial_dirname_creator=run_name,
+        ),
+        run_config=RunConfig(
+            name=f"{context.session}-{asking.asked}",
+            storage_path=str(folder),
+            failure_config=FailureConfig(max_failures=-1),  # each run counts its own (`run_trial`)
+            callbacks=[follower],
+            stop=follower.stopper,
+            verbose=0,
+        ),
+    )
+
+
+def _resources(context: StudyContext, config: dict[str, Any]) -> Any:
+    spec = RunSpec.from_dict(config["spec"])
+    return ray.tune.PlacementGroupFactory([trial_resources(context.resources, context.execution(spec))])
 
 
 @contextmanager
@@ -122,133 +182,59 @@ def tune_folder(study_dir: Path) -> Iterator[Path]:
     rmtree(experiment, ignore_errors=True)
 
 
-def _tune(specs: Sequence[RunSpec], context: StudyContext, *, slots: int, follower: Follower) -> None:
-    longest_first = sorted(specs, key=lambda s: (-s.flops, s.run_id))
-    trainable = ray.tune.with_resources(
-        ray.tune.with_parameters(run_trial, context=context), trial_resources(context.resources)
-    )
-    Tuner(
-        trainable,
-        param_space={"spec": ray.tune.grid_search([spec.to_dict() for spec in longest_first])},
-        tune_config=TuneConfig(
-            reuse_actors=True,
-            max_concurrent_trials=slots,
-            trial_name_creator=run_name,
-            trial_dirname_creator=run_name,
-        ),
-        run_config=RunConfig(
-            name=context.session,
-            storage_path=str(context.study_dir / "tune"),
-            failure_config=FailureConfig(max_failures=context.resources.retries),
-            callbacks=[follower],
-            stop=follower.stopper,
-            verbose=0,
-        ),
-    ).fit()
+class _Asking(Searcher):  # type: ignore[misc]
+    """What Tune takes for a search algorithm: it passes the question on, as long as there is room."""
 
-
-def run_name(trial: Any) -> str:
-    """The id of a trial's run, which names its folder too."""
-    return str(RunSpec.from_dict(trial.config["spec"]).run_id)
-
-
-class Follower(Callback):  # type: ignore[misc]
-    """Turns Tune's events into the study's.
-
-    Args:
-        watcher: Is told what happens.
-        on_finished: Called with the id of every finished run.
-        planned: Says how many runs there are so far; too many failures among them end the study.
-        context: The study.
-        on_failed: Called with the id of every run that failed on every attempt.
-    """
-
-    def __init__(
-        self,
-        watcher: Watcher,
-        on_finished: Callable[[str], None],
-        *,
-        planned: Callable[[], int],
-        context: StudyContext,
-        on_failed: Callable[[str], None] = lambda run_id: None,
-    ) -> None:
-        self._watcher, self._on_finished, self._on_failed = watcher, on_finished, on_failed
-        self._planned, self._context = planned, context
-        self.failures: dict[str, str] = {}
-        self.stopper = _Stop(self)
+    def __init__(self, ask: Ask, context: StudyContext, pool: Pool) -> None:
+        super().__init__(metric=None, mode=None)
+        self._ask, self._context, self._pool = ask, context, pool
+        self._next: RunSpec | None = None
+        self._running: dict[str, str] = {}
+        self._here = 0
+        self.asked = 0
+        self.over = False
+        self.error: Exception | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune pickles its callbacks for a restore that never happens, and a console cannot be pickled."""
+        """Nothing: Tune keeps its search algorithms for a restore that never happens."""
         return {}
 
-    @property
-    def gives_up(self) -> bool:
-        """Whether too many runs have failed for the rest to be worth its cost."""
-        return too_many_failed(len(self.failures), self._planned(), self._context.resources)
+    def begin(self) -> None:
+        """Another experiment begins."""
+        self._here = 0
 
-    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A run has got its slot."""
-        self._watcher.started(run_name(trial))
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        if self.over or self._here >= RUNS_PER_EXPERIMENT:
+            return str(Searcher.FINISHED)
+        if not self._pool.has_room(1):
+            return None
+        try:
+            answer = self._ask() if self._next is None else self._next
+        except Exception as error:  # noqa: BLE001 - Tune would wrap it; it is raised once what trains has ended
+            self.error, answer = error, END
+        if isinstance(answer, str):
+            self.over = True
+            return str(Searcher.FINISHED)
+        self._next = answer
+        if answer is None:
+            return None
+        workers = self._context.execution(answer).workers
+        if not self._pool.has_room(workers):
+            return None
+        self._pool.hold(answer.run_id, workers)
+        self._running[trial_id] = answer.run_id
+        self._next = None
+        self._here += 1
+        self.asked += 1
+        return {"spec": answer.to_dict()}
 
-    def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: Mapping[str, Any], **info: Any
-    ) -> None:
-        """A run has reached a checkpoint, is finished or has failed for good."""
-        run_id = result["run_id"]
-        if "failed" in result:
-            self._fail(run_id, result["failed"])
-        elif result.get("finished"):
-            self._watcher.finished(run_id)
-            self._on_finished(run_id)
-        elif "train_loss" in result:
-            self._watcher.progress(run_id, result["tokens"], result["train_loss"])
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """The run's workers are free again; the store says how it ended."""
+        self._pool.release(self._running.pop(trial_id, ""))
 
-    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """An attempt failed and is made again."""
-        run_id, reason = run_name(trial), last_line(trial)
-        self._lose(run_id, reason)
-        self._watcher.retried(run_id, reason)
+    def save(self, checkpoint_path: str) -> None:
+        """An empty file, which Tune wants to find."""
+        Path(checkpoint_path).write_text("{}")
 
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """The last attempt failed."""
-        run_id, reason = run_name(trial), last_line(trial)
-        self._lose(run_id, reason)
-        self._fail(run_id, reason)
-
-    def _lose(self, run_id: str, reason: str) -> None:
-        with suppress(FlpRayError):  # a full disk must not end the other runs; the watcher tells the reason
-            RemoteWriter.find(self._context.study_dir).ask(
-                "lose_attempt", run_id, reason, session=self._context.session
-            )
-
-    def _fail(self, run_id: str, reason: str) -> None:
-        self.failures[run_id] = reason
-        self._watcher.failed(run_id, reason)
-        self._on_failed(run_id)
-
-
-class _Stop(Stopper):  # type: ignore[misc]
-    """Ends the experiment once too many runs have failed."""
-
-    def __init__(self, follower: Follower) -> None:
-        self._follower = follower
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Nothing, as for the follower."""
-        return {}
-
-    def __call__(self, trial_id: str, result: Mapping[str, Any]) -> bool:
-        return False
-
-    def stop_all(self) -> bool:
-        return self._follower.gives_up
-
-
-def last_line(trial: Any) -> str:
-    """The last line of a failed trial's traceback; Ray's paragraph about a lost process in plain words."""
-    path = trial.error_file
-    lines = Path(path).read_text(errors="replace").strip().splitlines() if path and Path(path).exists() else []
-    last = lines[-1].strip() if lines else ""
-    if not last or "process has died" in last or ("node" in last and "died" in last):
-        return "the run's process died (killed, out of memory, or its node was lost)"
-    return last[:REASON_CHARACTERS]
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: a study goes on from its store."""

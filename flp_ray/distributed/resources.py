@@ -1,53 +1,149 @@
-"""Whether runs fit on the cluster, and how many at once."""
+"""How runs are computed, whether they fit on the cluster, and which of them hold it now."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from flp_ray.distributed.config import ResourcesConfig
+from flp_ray.core.execution import Execution
+from flp_ray.core.run import RunSpec
+from flp_ray.distributed.config import EvaluatorsConfig, ResourcesConfig
 from flp_ray.errors import ResourceError
+from flp_ray.plan import Wish, choose_execution
+
+Nodes = Sequence[Mapping[str, float]]
+"""Resources (`CPU`, `GPU`) of every live node."""
+
+LOOK_SECONDS = 1.0
+"""Nodes come and go; they are counted at most so often."""
 
 
-def count_slots(nodes: Sequence[Mapping[str, float]], config: ResourcesConfig) -> int:
-    """How many runs the cluster holds at once.
-
-    Args:
-        nodes: Resources (`CPU`, `GPU`) of every live node.
-        config: What each run gets.
-
-    Returns:
-        At least 1, and at most `max_concurrent_runs`.
+def execution_of(spec: RunSpec, resources: ResourcesConfig) -> Execution:
+    """How a run is computed.
 
     Raises:
-        ResourceError: A single run can never start here; gives the numbers.
+        ResourceError: It fits into no device as the resources say.
     """
-    workers = sum(_workers_on(node, config) for node in nodes)
-    if workers < config.workers:
+    hours, rate = resources.max_hours_per_run, resources.expected_flops_per_s
+    in_time = 1 if hours is None or rate is None else math.ceil(spec.flops / rate / 3600 / hours)
+    wish = Wish(
+        workers=None if resources.workers == "auto" else resources.workers,
+        zero_stage=resources.zero_stage,
+        micro_batch_sequences=resources.micro_batch_sequences,
+        activation_checkpointing=resources.activation_checkpointing,
+        kernels=resources.kernels,
+        memory_bytes=resources.device_memory_bytes,
+        least_workers=in_time,
+        most_workers=resources.max_workers,
+    )
+    return choose_execution(spec, wish)
+
+
+def count_workers(nodes: Nodes, config: ResourcesConfig) -> int:
+    """How many workers the nodes hold at once, beside the evaluators."""
+    left = [dict(node) for node in nodes]
+    if config.evaluators is not None:
+        for _ in range(config.evaluators.count):
+            _place(config.evaluators, left, config)
+    return sum(_fitting(node, config) for node in left)
+
+
+def _place(evaluators: EvaluatorsConfig, nodes: list[dict[str, float]], config: ResourcesConfig) -> None:
+    """Takes one evaluator's share off the node that loses the fewest workers by it."""
+    best: tuple[int, int] | None = None
+    for number, node in enumerate(nodes):
+        rest = _without(node, evaluators)
+        if min(rest["CPU"], rest["GPU"]) >= 0:
+            loss = _fitting(node, config) - _fitting(rest, config)
+            best = min(best or (loss, number), (loss, number))
+    if best is not None:
+        nodes[best[1]] = _without(nodes[best[1]], evaluators)
+
+
+def _without(node: Mapping[str, float], evaluators: EvaluatorsConfig) -> dict[str, float]:
+    return {"CPU": node.get("CPU", 0) - evaluators.cpus, "GPU": node.get("GPU", 0) - evaluators.gpus}
+
+
+def check_fits(nodes: Nodes, config: ResourcesConfig, widest: int) -> None:
+    """Refuses runs that can never start.
+
+    Args:
+        nodes: The nodes that are there.
+        config: What each run gets.
+        widest: Workers of the widest run.
+
+    Raises:
+        ResourceError: They cannot, now or once the cluster has grown to `max_workers`; gives the numbers.
+    """
+    workers = max(count_workers(nodes, config), config.max_workers or 0)
+    if workers < widest:
         have = "; ".join(f"{n.get('CPU', 0):g} CPUs and {n.get('GPU', 0):g} GPUs" for n in nodes) or "no node"
+        beside = f" beside {config.evaluators.count} evaluator(s)" if config.evaluators else ""
         raise ResourceError(
-            f"A run asks for {config.workers} worker(s) of {config.cpus_per_worker:g} CPUs and "
+            f"A run asks for {widest} worker(s) of {config.cpus_per_worker:g} CPUs and "
             f"{config.gpus_per_worker:g} GPUs each; the cluster has {len(nodes)} node(s) with {have}, "
-            f"which hold {workers} such worker(s). Lower resources.workers, cpus_per_worker or gpus_per_worker, "
-            "or start a larger cluster."
+            f"which hold {max(workers, 0)} such worker(s){beside}. Lower resources.workers, cpus_per_worker or "
+            "gpus_per_worker, start a larger cluster, or, where the cluster grows by itself, state "
+            "resources.max_workers."
         )
-    return min(workers // config.workers, config.max_concurrent_runs or workers)
 
 
-def _workers_on(node: Mapping[str, float], config: ResourcesConfig) -> int:
-    by_cpu = math.floor(node.get("CPU", 0) / config.cpus_per_worker)
-    by_gpu = math.floor(node.get("GPU", 0) / config.gpus_per_worker) if config.gpus_per_worker else by_cpu
-    return min(by_cpu, by_gpu)
+def _fitting(node: Mapping[str, float], config: ResourcesConfig) -> int:
+    by_cpu, gpus = math.floor(node.get("CPU", 0) / config.cpus_per_worker), config.gpus_per_worker
+    return min(by_cpu, math.floor(node.get("GPU", 0) / gpus)) if gpus else by_cpu
 
 
-def trial_resources(config: ResourcesConfig) -> dict[str, float]:
-    """What the Tune trial itself holds.
+@dataclass(slots=True)
+class Pool:
+    """The workers of a cluster, whose nodes come and go, and the runs that hold them.
+
+    Ray Train places the workers of a run outside of Tune's own bookkeeping, so a run is only started once all its
+    workers have room: two runs that each hold half of what they need would wait for each other for ever.
+
+    Attributes:
+        config: What each run gets.
+        nodes: Gives the nodes that are there.
+    """
+
+    config: ResourcesConfig
+    nodes: Callable[[], Nodes]
+    _held: dict[str, int] = field(init=False, default_factory=dict)
+    _counted: int = field(init=False, default=0)
+    _looked: float = field(init=False, default=-math.inf)
+
+    def has_room(self, workers: int) -> bool:
+        """Whether a run of so many workers can start now; one that must wait for the cluster to grow counts."""
+        most = self.config.max_concurrent_runs
+        if most is not None and len(self._held) >= most:
+            return False
+        return sum(self._held.values()) + workers <= self.size()
+
+    def size(self) -> int:
+        """Workers that the cluster holds, now or once it has grown as stated."""
+        if time.monotonic() - self._looked >= LOOK_SECONDS:
+            self._counted = max(count_workers(self.nodes(), self.config), self.config.max_workers or 0)
+            self._looked = time.monotonic()
+        return self._counted
+
+    def hold(self, run_id: str, workers: int) -> None:
+        """A run starts."""
+        self._held[run_id] = workers
+
+    def release(self, run_id: str) -> None:
+        """A run has ended; nothing if it does not hold any."""
+        self._held.pop(run_id, None)
+
+
+def trial_resources(config: ResourcesConfig, execution: Execution) -> dict[str, float]:
+    """What the Tune trial of a run itself holds.
 
     A run of one worker trains in the trial's own process. With more workers the trial only watches over Ray Train,
     whose workers hold the CPUs and GPUs; it then asks for a mebibyte of memory, since Ray refuses an empty request
     and a CPU share could keep the last worker from starting.
     """
-    if config.workers > 1:
+    if execution.workers > 1:
         return {"memory": float(2**20)}
     resources = {"CPU": config.cpus_per_worker}
     if config.gpus_per_worker:

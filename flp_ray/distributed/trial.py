@@ -1,4 +1,4 @@
-"""One run as a Ray Tune trial: the attempt's record around it, and the workers inside it."""
+"""One run as a Ray Tune trial: the attempts' records around it, and the workers inside it."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import ray.train
 import ray.tune
 from ray.train.torch import TorchConfig, TorchTrainer
-from ray.tune.integration.ray_train import TuneReportCallback
 
+from flp_ray.core.execution import Execution
 from flp_ray.core.run import RunSpec
 from flp_ray.distributed.context import StudyContext
-from flp_ray.distributed.failures import is_retried, reason
+from flp_ray.distributed.failures import is_retried, out_of_memory, reason
 from flp_ray.distributed.store_actor import RemoteWriter
 from flp_ray.distributed.worker import train_and_measure
-from flp_ray.errors import FlpRayError, RunError, StorageError
+from flp_ray.errors import FlpRayError, GaveUpError, RunError, StorageError
 from flp_ray.store import FolderLock, attempt_row
 from flp_ray.train import clear_states
 
@@ -27,33 +28,78 @@ LOCK_WAIT_SECONDS = 180.0
 
 
 def run_trial(config: dict[str, Any], context: StudyContext) -> None:
-    """The Tune trainable: one attempt of one run.
+    """The Tune trainable: one run, in as many attempts as it takes.
+
+    An attempt that runs out of memory is followed by one with half the micro batch and the same batch, from the last
+    saved state; a micro batch that was too large once is not tried again, in later calls neither. Any other failure is
+    left to Tune, which starts the trial anew wherever there is room: as often as nodes are lost, as long as the run
+    comes further each time, and `resources.retries` times where it does not.
 
     Args:
         config: `{"spec": RunSpec.to_dict()}`.
         context: The study.
     """
-    began = time.perf_counter()
     spec = RunSpec.from_dict(config["spec"])
     store = RemoteWriter.find(context.study_dir)
-    where: dict[str, Any] = {"session": context.session, "node": socket.gethostname()}
-    key: dict[str, Any] = {"run_id": spec.run_id, "attempt": 1 + store.ask("attempts", spec.run_id)}
-    store.append("attempts", attempt_row(**key, event="started", at=time.time(), **where))
+    execution = context.execution(spec)
+    too_large: int | None = store.ask("too_large", spec.run_id)
+    if too_large is not None:
+        execution = _smaller(spec, execution, too_large)
     try:
+        if gave_up := _gave_up(spec, context, store):
+            raise GaveUpError(gave_up)  # its process died too often to record an end itself
         with run_alone(spec, context):
-            costs = _launch(spec, context)
-            busy = costs["train_seconds"] + costs["save_seconds"] + costs["measure_seconds"]
-            costs["start_seconds"] = max(0.0, time.perf_counter() - began - busy)
-            store.append("attempts", attempt_row(**key, event="finished", at=time.time(), **costs, **where))
-            clear_states(context.run_dir(spec.run_id))  # not before: a run is finished once that is stored
+            while not _attempt(spec, context, execution, store):
+                execution = _smaller(spec, execution, execution.micro_batch(spec.batch_sequences))
     except Exception as error:
-        with suppress(FlpRayError):  # a full disk cannot take the reason; the driver tells it all the same
-            store.append("attempts", attempt_row(**key, event="failed", at=time.time(), reason=reason(error), **where))
-        if is_retried(error):
+        if is_retried(error) and not _gave_up(spec, context, store):
             raise
         ray.tune.report({"run_id": spec.run_id, "failed": reason(error)})
         return
-    ray.tune.report({"run_id": spec.run_id, "tokens": spec.train_tokens, "finished": True})
+    ray.tune.report({"run_id": spec.run_id, "finished": True})
+
+
+def _gave_up(spec: RunSpec, context: StudyContext, store: RemoteWriter) -> str | None:
+    """The last reason, where more attempts than are allowed have failed without coming further."""
+    with suppress(FlpRayError):
+        failures, last = store.ask("failures", spec.run_id)
+        return str(last) if failures > context.resources.retries else None
+    return None
+
+
+def _attempt(spec: RunSpec, context: StudyContext, execution: Execution, store: RemoteWriter) -> bool:
+    """Trains the run to its end; False where the memory did not suffice and a smaller micro batch is left."""
+    began = time.perf_counter()
+    where: dict[str, Any] = {"session": context.session, "node": socket.gethostname()}
+    key: dict[str, Any] = {"run_id": spec.run_id, "attempt": 1 + store.ask("attempts", spec.run_id)}
+    how: dict[str, Any] = {
+        "workers": execution.workers,
+        "zero_stage": execution.zero_stage,
+        "micro_batch_sequences": execution.micro_batch(spec.batch_sequences),
+    }
+    store.append("attempts", attempt_row(**key, event="started", at=time.time(), **how, **where))
+    try:
+        costs = _launch(spec, context, execution)
+        busy = costs["train_seconds"] + costs["save_seconds"] + costs["measure_seconds"]
+        costs["start_seconds"] = max(0.0, time.perf_counter() - began - busy)
+        store.append("attempts", attempt_row(**key, event="finished", at=time.time(), **costs, **how, **where))
+        # Not before: a run is finished once that is stored.
+        clear_states(context.run_dir(spec.run_id), storage=context.storage(), prefix=context.run_prefix(spec.run_id))
+    except Exception as error:
+        with suppress(FlpRayError):  # a full disk cannot take the reason; the driver tells it all the same
+            row = attempt_row(**key, event="failed", at=time.time(), reason=reason(error), **how, **where)
+            store.append("attempts", row)
+        if out_of_memory(error) and execution.micro_batch(spec.batch_sequences) > 1:
+            return False
+        store.tell("count_failure", spec.run_id, reason(error))
+        raise
+    return True
+
+
+def _smaller(spec: RunSpec, execution: Execution, too_large: int) -> Execution:
+    """The same with at most half of a micro batch that was too large."""
+    now = execution.micro_batch(spec.batch_sequences)
+    return replace(execution, micro_batch_sequences=max(1, min(now, too_large // 2)))
 
 
 @contextmanager
@@ -69,32 +115,29 @@ def run_alone(spec: RunSpec, context: StudyContext) -> Iterator[None]:
         lock.release()
 
 
-def _launch(spec: RunSpec, context: StudyContext) -> dict[str, Any]:
-    if context.resources.workers == 1:
-        return train_and_measure(spec, context, report=ray.tune.report)
+def _launch(spec: RunSpec, context: StudyContext, execution: Execution) -> dict[str, Any]:
+    if execution.workers == 1:
+        return train_and_measure(spec, context, execution)
     resources = {"CPU": context.resources.cpus_per_worker, "GPU": context.resources.gpus_per_worker}
     trainer = TorchTrainer(
         _train_worker,
-        train_loop_config={"spec": spec.to_dict(), "context": context},
+        train_loop_config={"spec": spec.to_dict(), "context": context, "execution": execution},
         scaling_config=ray.train.ScalingConfig(
-            num_workers=context.resources.workers,
+            num_workers=execution.workers,
             use_gpu=context.resources.gpus_per_worker > 0,
             resources_per_worker={name: amount for name, amount in resources.items() if amount},
         ),
         torch_config=TorchConfig(backend="nccl" if context.resources.gpus_per_worker else "gloo"),
         run_config=ray.train.RunConfig(
             name=f"{spec.run_id}-{context.session}",
+            # Nothing is kept there: checkpoints and records are the study's own.
             storage_path=str(context.study_dir / "train"),
-            callbacks=[TuneReportCallback()],
         ),
     )
-    metrics = trainer.fit().metrics or {}
-    return dict(metrics["costs"])
+    return dict(trainer.fit().return_value)
 
 
-def _train_worker(config: dict[str, Any]) -> None:
-    spec, context = RunSpec.from_dict(config["spec"]), config["context"]
-    rank, world = ray.train.get_context().get_world_rank(), ray.train.get_context().get_world_size()
-    # Ray Train's report is a barrier and only rank 0 measures, so the workers report once, at the end.
-    costs = train_and_measure(spec, context, report=lambda progress: None, rank=rank, world=world)
-    ray.train.report({"run_id": spec.run_id, "tokens": spec.train_tokens, "costs": costs})
+def _train_worker(config: dict[str, Any]) -> dict[str, Any]:
+    """What the first worker returns is the trainer's result; Ray Train's own reports are not needed."""
+    rank = ray.train.get_context().get_world_rank()
+    return train_and_measure(RunSpec.from_dict(config["spec"]), config["context"], config["execution"], rank=rank)

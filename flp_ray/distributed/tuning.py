@@ -12,24 +12,25 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from shutil import rmtree
 from typing import Any, Protocol
 
 import ray.tune
 from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig, Tuner
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 
+from flp_ray.core.execution import Execution
 from flp_ray.core.run import RunSpec
 from flp_ray.core.tuning import TrialReport
 from flp_ray.distributed.context import StudyContext, stream_of
 from flp_ray.distributed.failures import is_retried, reason, too_many_failed
-from flp_ray.distributed.launch import last_line, tune_folder
-from flp_ray.distributed.resources import trial_resources
+from flp_ray.distributed.follower import last_line
+from flp_ray.distributed.launch import live_nodes, tune_folder
+from flp_ray.distributed.resources import Pool, trial_resources
 from flp_ray.distributed.store_actor import RemoteWriter
 from flp_ray.distributed.trial import run_alone
 from flp_ray.errors import DivergedError, FlpRayError, IncompleteError
 from flp_ray.store import load_tunings, tuning_rows
-from flp_ray.train import TrainingCheckpoint, train
+from flp_ray.train import TrainingCheckpoint, clear_states, train
 from flp_ray.tune import TuningConfig, rung_tokens
 
 
@@ -58,7 +59,7 @@ class _Study:
 
 
 def tune_trials(
-    trials: Sequence[RunSpec], context: StudyContext, tuning: TuningConfig, *, slots: int, watcher: TrialWatcher
+    trials: Sequence[RunSpec], context: StudyContext, tuning: TuningConfig, *, watcher: TrialWatcher
 ) -> dict[str, str]:
     """Trains the trials of a tuning that are not over yet; returns when each is over or has failed for good.
 
@@ -68,7 +69,6 @@ def tune_trials(
         trials: All trials of the tuning.
         context: The study.
         tuning: The tuning.
-        slots: Runs of the study at the same time; each of its workers is a slot for a trial.
         watcher: Is told what happens.
 
     Returns:
@@ -85,9 +85,9 @@ def tune_trials(
         # Those that are over come first, so that nothing new is judged before they are known.
         ordered = sorted(trials, key=lambda trial: trial.run_id not in over)
         with tune_folder(context.study_dir) as folder:
-            _tuner(ordered, study, follower, slots=slots * context.resources.workers, folder=folder).fit()
+            _tuner(ordered, study, follower, slots=Pool(alone, live_nodes).size(), folder=folder).fit()
     for run_id in trials_over(trials, load_tunings(context.study_dir)):
-        rmtree(context.run_dir(run_id), ignore_errors=True)
+        clear_states(context.run_dir(run_id), storage=context.storage(), prefix=context.run_prefix(run_id))
     if too_many_failed(len(follower.failures), len(trials), alone):
         run_id, why = list(follower.failures.items())[-1]
         raise IncompleteError(
@@ -102,7 +102,7 @@ def _tuner(trials: Sequence[RunSpec], study: _Study, follower: _Follower, *, slo
     resources = study.context.resources
     trainable = ray.tune.with_parameters(run_tuning_trial, study=study)
     return Tuner(
-        ray.tune.with_resources(trainable, trial_resources(resources)),
+        ray.tune.with_resources(trainable, trial_resources(resources, Execution())),
         param_space={"spec": ray.tune.grid_search([trial.to_dict() for trial in trials])},
         tune_config=TuneConfig(reuse_actors=True, max_concurrent_trials=slots, scheduler=_HalvingBySize(study.tuning)),
         run_config=RunConfig(
@@ -160,7 +160,10 @@ def run_tuning_trial(config: dict[str, Any], study: _Study) -> None:
                 stream_of(trial, context.text, context.max_epochs),
                 context.run_dir(trial.run_id),
                 on_checkpoint=on_checkpoint,
+                execution=context.execution(trial),
                 measure_all=True,
+                storage=context.storage(),
+                prefix=context.run_prefix(trial.run_id),
                 threads=max(1, int(context.resources.cpus_per_worker)),
             )
     except DivergedError as error:  # an answer, not a failure: the hyperparameters are bad

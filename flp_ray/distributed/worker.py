@@ -3,80 +3,103 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+from flp_ray.core.execution import Execution
 from flp_ray.core.run import RunSpec, stable_hash
 from flp_ray.distributed.context import StudyContext, stream_of
+from flp_ray.distributed.evaluators import Handover
 from flp_ray.distributed.store_actor import RemoteWriter
-from flp_ray.measure import Measurer
-from flp_ray.store import measurement_rows
+from flp_ray.distributed.text import bring_text
+from flp_ray.measure import Measurer, task_records
+from flp_ray.store import measurement_rows, task_rows
 from flp_ray.train import TrainingCheckpoint, train
-
-Report = Callable[[dict[str, Any]], None]
-"""Tells the driver how far a run is; called on rank 0 alone."""
 
 _measurers: dict[str, Measurer] = {}
 """The process's measurer: its tasks and tokenised questions serve all runs of the slot."""
 
 
-def train_and_measure(
-    spec: RunSpec, context: StudyContext, *, report: Report, rank: int = 0, world: int = 1
-) -> dict[str, Any]:
+def train_and_measure(spec: RunSpec, context: StudyContext, execution: Execution, *, rank: int = 0) -> dict[str, Any]:
     """Trains one run from its last saved state, measuring at every kept checkpoint.
 
-    A checkpoint's record is durable in the store before the training state that follows it is saved. So whatever
-    is killed, and whenever, the same command measures the same values again or finds them stored.
+    A checkpoint's record is durable in the store, or its weights are handed to the evaluators, before the training
+    state that follows it is saved. So whatever is killed, and whenever, the same command measures the same values
+    again or finds them stored.
 
     Args:
         spec: The run.
         context: The study.
-        report: Called at every checkpoint with `run_id`, `tokens` and `train_loss`.
+        execution: How it is computed.
         rank: This worker's number.
-        world: Workers of the run.
 
     Returns:
         Columns of the run's `attempts` row: seconds by activity, rates, peak memory.
     """
     store = RemoteWriter.find(context.study_dir)
     recorded: set[int] = store.ask("recorded_tokens", spec.run_id) if rank == 0 else set()
+    beside = Handover(spec, context) if context.resources.evaluators is not None and rank == 0 else None
+    if beside is not None:
+        beside.again(recorded)
+    bring_text(spec, context)
     stream = stream_of(spec, context.text, context.max_epochs)
     measure_seconds = 0.0
 
     def on_checkpoint(checkpoint: TrainingCheckpoint, model: Any) -> None:
         nonlocal measure_seconds
         began = time.perf_counter()
-        if checkpoint.tokens not in recorded:
-            measured = _measurer(context).measure(
+        if checkpoint.tokens in recorded:
+            pass
+        elif beside is not None:
+            beside.give(checkpoint, model)
+        else:
+            measured = measurer(context).measure(
                 model, spec, tokens=checkpoint.tokens, train_loss=checkpoint.train_loss, final=checkpoint.final
             )
             store.append("measurements", measurement_rows(measured))
         measure_seconds += time.perf_counter() - began
-        report({"run_id": spec.run_id, "tokens": checkpoint.tokens, "train_loss": checkpoint.train_loss})
+        store.tell("note_progress", spec.run_id, checkpoint.tokens, checkpoint.train_loss)
 
     summary = train(
         spec,
         stream,
         context.run_dir(spec.run_id),
+        execution=execution,
         on_checkpoint=on_checkpoint,
         keep=context.keep_checkpoints,
         threads=max(1, int(context.resources.cpus_per_worker)),
         rank=rank,
-        world=world,
+        storage=context.storage(),
+        prefix=context.run_prefix(spec.run_id),
+        peak_flops_per_s=context.resources.peak,
     )
+    if beside is not None:
+        measure_seconds += beside.wait()
     return {
         "train_seconds": summary.training_seconds,
         "save_seconds": summary.saving_seconds,
         "measure_seconds": measure_seconds,
         "tokens_per_second": summary.tokens_per_s,
         "flops_per_second": summary.flops_per_s,
+        "mfu": summary.mfu,
         "peak_bytes": summary.peak_device_bytes or summary.peak_rss_bytes,
     }
 
 
-def _measurer(context: StudyContext) -> Measurer:
+def measurer(context: StudyContext) -> Measurer:
+    """The process's measurer of a study."""
     key = stable_hash([context.text.content_id, context.measure.model_dump(mode="json")])
     if key not in _measurers:
         _measurers.clear()
         _measurers[key] = Measurer(context.measure, context.text, context.study_dir / "tasks")
+        _record_versions(_measurers[key], context)
     return _measurers[key]
+
+
+def _record_versions(measures: Measurer, context: StudyContext) -> None:
+    """Writes down once a call of the study which versions of the tasks its scores are measured with."""
+    store = RemoteWriter.find(context.study_dir)
+    if store.ask("first", "versions of tasks"):
+        versions = measures.task_versions()
+        tasks = [replace(task, version=versions.get(task.task)) for task in task_records(context.measure)]
+        store.append("tasks", task_rows(tasks, recorded=time.time()))

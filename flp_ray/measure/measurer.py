@@ -15,14 +15,15 @@ import numpy as np
 import torch
 
 from flp_ray.core.records import Measurement, MeasurementKind
-from flp_ray.core.run import RunSpec
+from flp_ray.core.run import RunSpec, stable_hash
 from flp_ray.core.text import PreparedText
 from flp_ray.errors import DivergedError
-from flp_ray.measure.checks import check_tasks
+from flp_ray.measure.checks import check_machine, check_tasks
 from flp_ray.measure.config import MeasureConfig
 from flp_ray.measure.domains import device_batch_tokens, domain_loss
 from flp_ray.measure.model import InMemoryLM
-from flp_ray.measure.tasks import LoadedTask, load_builtin_task, load_foreign_task, score
+from flp_ray.measure.tasks import LoadedTask, load_builtin_task, load_foreign_task, quiet, score
+from flp_ray.measure.vllm_generation import VllmLM
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,12 +58,14 @@ class Measurer:
         work: What the last measurement took; None before the first.
 
     Raises:
-        TaskError: A task is unknown, has no items, or its data cannot be loaded here.
+        TaskError: A task is unknown, has no items, its data cannot be loaded here, its answers are programs and no
+            sandbox can be made here, or vLLM is asked for and not installed.
     """
 
     def __init__(self, config: MeasureConfig, text: PreparedText, folder: Path) -> None:
         from transformers import AutoTokenizer
 
+        check_machine(config)
         check_tasks(config.model_copy(update={"tasks": _builtins(config)}), text)
         self.work: MeasuringWork | None = None
         self._config, self._text = config, text
@@ -72,7 +75,7 @@ class Measurer:
             self._tasks: dict[str, LoadedTask] = {
                 name: load_builtin_task(name, task, text.items[name], folder)
                 if task.builtin
-                else load_foreign_task(name, task)
+                else load_foreign_task(name, task, folder)
                 for name, task in config.tasks.items()
             }
 
@@ -112,6 +115,7 @@ class Measurer:
             parts["domains"] = time.perf_counter() - start
             for name, task in self._tasks.items():
                 begun = time.perf_counter()
+                lm.seed = int(stable_hash([spec.run_id, tokens, name])[:12], 16)
                 found = score(task, lm, items=None if final else config.intermediate_items)
                 rows.append(("performance", name, found.performance, found.stderr, found.items))
                 if found.bpb is not None:
@@ -144,11 +148,38 @@ class Measurer:
             for kind, name, value, stderr, items in rows
         )
 
+    def measure_folder(
+        self, folder: Path, spec: RunSpec, *, tokens: int, train_loss: float, final: bool
+    ) -> tuple[Measurement, ...]:
+        """Measures a saved model as `measure` does the living one: on the GPU where there is one, else on the CPU.
+
+        Args:
+            folder: What `save_pretrained` wrote.
+            spec: The run it belongs to.
+            tokens: Tokens it has seen.
+            train_loss: Mean training loss of the last interval, nats per token.
+            final: Whether it is the run's last checkpoint.
+
+        Raises:
+            DivergedError: A value is not a finite number.
+        """
+        from transformers import AutoModelForCausalLM
+
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        with quiet():
+            model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", attn_implementation="sdpa")
+        return self.measure(model.to(device), spec, tokens=tokens, train_loss=train_loss, final=final)
+
+    def task_versions(self) -> dict[str, str]:
+        """What defines each task's score, by task: its version, shots and sampling, and lm-eval's version."""
+        return {name: task.version for name, task in self._tasks.items()}
+
     def _language_model(self, spec: RunSpec, batch_tokens: int) -> InMemoryLM:
         """Packed requests depend on the model's length alone, so one model of lm-eval is kept a length."""
         length = spec.sequence_length
         if length not in self._models:
-            self._models[length] = InMemoryLM(self._tokenizer, max_length=length, batch_tokens=batch_tokens)
+            kind = VllmLM if self._config.generation == "vllm" else InMemoryLM
+            self._models[length] = kind(self._tokenizer, max_length=length, batch_tokens=batch_tokens)
         return self._models[length]
 
 
@@ -164,6 +195,7 @@ def _asked(lm: InMemoryLM, model: Any) -> Iterator[None]:
     try:
         yield
     finally:
+        lm.release()
         lm.module = None  # the trial's next model must not find this one's weights held
         model.train(training)
 

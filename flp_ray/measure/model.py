@@ -10,14 +10,11 @@ import numpy as np
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
-from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from flp_ray.errors import TaskError
+from flp_ray.measure.generation import GenerationSettings, Generator
 from flp_ray.measure.packing import PackedBatch, ScoredTokens, pack
-
-DEFAULT_GENERATED_TOKENS = 64
-"""Tokens generated where a task does not say how many (lm-eval's own model takes 256)."""
 
 
 class InMemoryLM(LM):  # type: ignore[misc]
@@ -34,6 +31,7 @@ class InMemoryLM(LM):  # type: ignore[misc]
     Attributes:
         module: The model that is asked; set before use. A Transformers causal model with `.model` and
             `.lm_head`.
+        seed: Seeds sampled answers; set before use.
         scored_tokens: Tokens of all requests answered so far, contexts included, padding not; a context that
             several choices share counts for each of them.
         computed_tokens: Tokens that went through the model for it, padding included.
@@ -45,8 +43,10 @@ class InMemoryLM(LM):  # type: ignore[misc]
         self.max_length = max_length
         self.batch_tokens = batch_tokens
         self.module: Any = None
+        self.seed = 0
         self.scored_tokens = 0
         self.computed_tokens = 0
+        self._generator: Generator | None = None
         self._packed: dict[tuple[Any, ...], tuple[list[PackedBatch], int]] = {}
 
     @property
@@ -99,13 +99,23 @@ class InMemoryLM(LM):  # type: ignore[misc]
         groups: dict[str, list[int]] = defaultdict(list)
         for index, request in enumerate(requests):
             groups[repr(sorted(request.args[1].items(), key=lambda item: item[0]))].append(index)
+        self._generator = generator = self._generator or Generator(self.tokenizer, self.prefix_token)
         answers = [""] * len(requests)
+        before = generator.scored_tokens, generator.computed_tokens
         for members in groups.values():
-            settings = requests[members[0]].args[1]
+            settings = GenerationSettings.of(
+                requests[members[0]].args[1], eos=self.tokenizer.eos_token, max_length=self.max_length
+            )
             contexts = [requests[m].args[0] for m in members]
-            for member, text in zip(members, self._generate(contexts, settings), strict=True):
+            texts = generator.generate(self.module, contexts, settings, max_length=self.max_length, seed=self.seed)
+            for member, text in zip(members, texts, strict=True):
                 answers[member] = text
+        self.scored_tokens += generator.scored_tokens - before[0]
+        self.computed_tokens += generator.computed_tokens - before[1]
         return answers
+
+    def release(self) -> None:
+        """Lets go of what the last model needed beside itself; nothing here."""
 
     def _tokenised(self, requests: Sequence[Instance]) -> list[ScoredTokens]:
         pairs = [_spaces_moved(*r.args) for r in requests]
@@ -164,44 +174,6 @@ class InMemoryLM(LM):  # type: ignore[misc]
         values = logs[place_of, targets]
         greedy = values >= logs.amax(-1)[place_of]
         return values.double().cpu().numpy(), greedy.cpu().numpy()
-
-    @torch.inference_mode()
-    def _generate(self, contexts: list[str], settings: dict[str, Any]) -> list[str]:
-        options = normalize_gen_kwargs(dict(settings), DEFAULT_GENERATED_TOKENS)
-        eos = self.tokenizer.eos_token
-        stops = handle_stop_sequences(options.pop("until", None), eos=eos)
-        new_tokens = min(options.pop("max_gen_toks"), self.max_length - 1)
-        if not options.get("do_sample", False):
-            options = {"do_sample": False}
-        device = next(self.module.parameters()).device
-        pad = self.tokenizer.pad_token_id
-        pad = self.tokenizer.eos_token_id if pad is None else pad
-        encoded = [ids[-(self.max_length - new_tokens) :] or [self.prefix_token] for ids in self._encode(contexts)]
-        order = sorted(range(len(encoded)), key=lambda k: -len(encoded[k]))
-        at_once = max(1, self.batch_tokens // self.max_length)
-        texts = [""] * len(encoded)
-        for start in range(0, len(order), at_once):
-            chosen = order[start : start + at_once]
-            width = len(encoded[chosen[0]])
-            ids = torch.tensor([[pad] * (width - len(encoded[k])) + encoded[k] for k in chosen], device=device)
-            mask = torch.tensor([[0] * (width - len(encoded[k])) + [1] * len(encoded[k]) for k in chosen])
-            generated = self.module.generate(
-                input_ids=ids.to(device),
-                attention_mask=mask.to(device),
-                max_new_tokens=new_tokens,
-                pad_token_id=pad,
-                eos_token_id=self.tokenizer.eos_token_id,
-                stop_strings=[s for s in stops if s != eos] or None,
-                tokenizer=self.tokenizer,
-                use_cache=True,
-                **options,
-            )
-            for k, tokens in zip(chosen, generated[:, width:].tolist(), strict=True):
-                text = self.tokenizer.decode(tokens, skip_special_tokens=True)
-                texts[k] = postprocess_generated_text(generation=text, stop=stops, think_end_token=None)
-            self.scored_tokens += sum(len(encoded[k]) for k in chosen) + generated[:, width:].numel()
-            self.computed_tokens += generated.numel()
-        return texts
 
 
 def _spaces_moved(context: str, continuation: str) -> tuple[str, str]:

@@ -8,11 +8,11 @@ each time; here the prompts are built once, from a fixed seed, and used for ever
 from __future__ import annotations
 
 import contextlib
-import difflib
-import functools
+import importlib.metadata
 import io
 import json
 import os
+import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -23,7 +23,9 @@ import numpy as np
 
 from flp_ray.core.run import stable_hash
 from flp_ray.errors import TaskError
-from flp_ray.measure.config import TaskConfig
+from flp_ray.measure.config import CODE_TASKS, TaskConfig
+from flp_ray.measure.generation import KNOWN_SETTINGS
+from flp_ray.measure.lookup import local_data, manager_for
 
 FEWSHOT_SEED = 1234
 """Seeds the draw of the examples before a question (lm-eval's own default)."""
@@ -39,6 +41,7 @@ class LoadedTask:
         top: The name that its result has in lm-eval's results.
         leaves: lm-eval tasks by name; more than one for a group.
         groups: lm-eval groups by name.
+        version: What was asked: the task with its version, and what defines it.
     """
 
     name: str
@@ -46,6 +49,7 @@ class LoadedTask:
     top: str
     leaves: dict[str, Any]
     groups: dict[str, Any]
+    version: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,39 +104,50 @@ def load_builtin_task(name: str, config: TaskConfig, items: str, folder: Path) -
     }
     place = folder / "tasks" / stable_hash(definition)
     _write_whole(place / "task.yaml", json.dumps(definition, indent=2))  # JSON is YAML, and quotes everything
-    with _quiet():
+    with quiet():
         loaded = TaskManager(include_path=str(place), include_defaults=False).load(name)
     return _prepared(name, config, loaded)
 
 
-def load_foreign_task(name: str, config: TaskConfig) -> LoadedTask:
-    """Loads a task of lm-evaluation-harness, or of a folder of YAML files; its data may be fetched.
+def load_foreign_task(name: str, config: TaskConfig, folder: Path | None = None) -> LoadedTask:
+    """Loads a task of lm-evaluation-harness, of a folder of YAML files, or one whose answers are programs.
+
+    Its data comes from a local copy of the data set (FLP_RAY_HUB) where there is one, otherwise from the hub.
+
+    Args:
+        name: The task's name in the study.
+        config: Its settings.
+        folder: Where `datasets` caches what it makes of local copies; None for its own place.
 
     Raises:
-        TaskError: It is unknown, its data cannot be had here, or it runs generated code.
+        TaskError: It is unknown, its data cannot be had here, or it runs generated code without a sandbox.
     """
     wanted = str(config.lm_eval)
-    manager = _manager_for(wanted, config.lm_eval_path)
-    if wanted not in manager.task_index:
-        near = difflib.get_close_matches(wanted, manager.all_tasks, n=3)
-        raise TaskError(
-            f"Task {name}: lm-evaluation-harness has no task {wanted!r}; "
-            + (f"the nearest names are {', '.join(near)}." if near else "no name is near.")
-        )
+    cache = None if folder is None else folder / "datasets"
+    manager = None if config.is_code else manager_for(name, config, cache)
     try:
-        with _quiet():
-            loaded = manager.load(wanted)
-    except (OSError, ValueError, ImportError, RuntimeError) as error:
+        with quiet():
+            loaded = {"tasks": {wanted: _code_task(config, cache)}} if manager is None else manager.load(wanted)
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else "no reason given"
         raise TaskError(
             f"Task {name}: the data of lm-eval task {wanted!r} could not be loaded ({type(error).__name__}: "
-            f"{reason}). Fetch it once on a machine that reaches the Hugging Face hub, with "
-            f"`lm-eval run --model dummy --tasks {wanted} --limit 1`, and copy its cache (HF_HOME) here."
+            f"{reason}). Fetch it once on a machine that reaches the Hugging Face hub, with `flp-ray data fetch`, and "
+            "set FLP_RAY_HUB to the folder of the copies."
         ) from error
     unsafe = [leaf for leaf, task in loaded["tasks"].items() if getattr(task, "UNSAFE_CODE", False)]
     if unsafe:
-        raise TaskError(f"Task {name}: {', '.join(unsafe)} runs generated code, which flp-ray does not do.")
+        raise TaskError(
+            f"Task {name}: {', '.join(unsafe)} runs generated code without a sandbox, which flp-ray does not do; "
+            f"in a sandbox it runs {', '.join(CODE_TASKS)}."
+        )
     return _prepared(name, config, loaded)
+
+
+def _code_task(config: TaskConfig, cache: Path | None) -> Any:
+    from flp_ray.measure.code_tasks import humaneval
+
+    return humaneval(config, local_data(CODE_TASKS[str(config.lm_eval)], cache))
 
 
 def score(task: LoadedTask, lm: Any, *, items: int | None) -> TaskScore:
@@ -148,7 +163,7 @@ def score(task: LoadedTask, lm: Any, *, items: int | None) -> TaskScore:
     limit = None if items is None else -(-items // len(task.leaves))
     # One "iteration" asks for the analytic standard error of a mean; other aggregations would be resampled.
     analytic = all(_is_mean(leaf.aggregation()) for leaf in task.leaves.values())
-    with _quiet():
+    with quiet():
         results = evaluate(
             lm,
             {"tasks": task.leaves, "groups": task.groups},
@@ -180,8 +195,32 @@ def _prepared(name: str, config: TaskConfig, loaded: dict[str, Any]) -> LoadedTa
         )
     each = -(-config.items // len(leaves))
     for leaf in leaves.values():
+        _refuse_unknown_generation(name, leaf)
         _build_once(leaf, shots=config.shots, items=each)
-    return LoadedTask(name=name, metric=config.metric, top=wanted, leaves=leaves, groups=groups)
+    version = _version(config, wanted, leaves, groups)
+    return LoadedTask(name=name, metric=config.metric, top=wanted, leaves=leaves, groups=groups, version=version)
+
+
+def _version(config: TaskConfig, top: str, leaves: dict[str, Any], groups: dict[str, Any]) -> str:
+    """E.g. `bbh_cot_fewshot 3.0 of 4.0, 3 shots, lm-eval 0.4.13`: a group's version is followed by its tasks'."""
+    parts = sorted({str(leaf.VERSION) for leaf in leaves.values()})
+    number = f"{groups[top].version} of {', '.join(parts)}" if top in groups else parts[0]
+    said = [f"{top} {number}", f"{config.shots} shots"]
+    if config.is_code:
+        settings = next(iter(leaves.values())).config.generation_kwargs
+        said.append(f"temperature {settings['temperature']:g}, top_p {settings['top_p']:g}")
+        said.append(f"{config.samples or config.pass_k} samples, Python {platform.python_version()}")
+    return ", ".join([*said, f"lm-eval {importlib.metadata.version('lm_eval')}"])
+
+
+def _refuse_unknown_generation(name: str, task: Any) -> None:
+    given = (task.config.generation_kwargs or {}) if task.OUTPUT_TYPE == "generate_until" else {}
+    unknown = sorted(set(given) - KNOWN_SETTINGS) + ["num_beams"] * (given.get("num_beams", 1) != 1)
+    if unknown:
+        raise TaskError(
+            f"Task {name}: its answers are to be generated with {', '.join(unknown)}, which flp-ray does not do; it "
+            f"knows {', '.join(sorted(KNOWN_SETTINGS))}. Leave the task out, or define it anew without (lm_eval_path)."
+        )
 
 
 def _build_once(task: Any, *, shots: int, items: int) -> None:
@@ -191,7 +230,7 @@ def _build_once(task: Any, *, shots: int, items: int) -> None:
     documents = list(islice(task.eval_docs, items))
     task.has_test_docs = lambda: True
     task.test_docs = lambda: documents
-    with _quiet():
+    with quiet():
         task.build_all_requests(limit=items)
     requests: Sequence[Any] = task.instances
 
@@ -241,27 +280,6 @@ def _is_mean(aggregation: dict[str, Any]) -> bool:
     return all(function is mean for function in aggregation.values())
 
 
-def _manager_for(wanted: str, own_folder: str | None) -> Any:
-    if own_folder is not None:
-        from lm_eval.tasks import TaskManager
-
-        folder = Path(own_folder)
-        if not folder.is_dir():
-            raise TaskError(f"The folder of lm-eval tasks {own_folder!r} does not exist; correct lm_eval_path.")
-        own = TaskManager(include_path=str(folder), include_defaults=False)
-        if wanted in own.task_index:
-            return own
-    return _default_manager()
-
-
-@functools.cache
-def _default_manager() -> Any:
-    """All of lm-eval's tasks; reading their 14,000 files takes some ten seconds, so once a process."""
-    from lm_eval.tasks import TaskManager
-
-    return TaskManager()
-
-
 def _write_whole(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
@@ -270,7 +288,7 @@ def _write_whole(path: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No progress bars: lm-eval and `datasets` draw them on stderr, into whatever the study shows there."""
     with contextlib.redirect_stderr(io.StringIO()):
         yield

@@ -25,8 +25,10 @@ class Cost:
         tokens: Training tokens.
         flops: Training FLOPs.
         device_hours: Training time times devices; None until a rate is known.
-        wall_hours: Time with all slots busy; None until a rate is known.
-        disk_bytes: Largest use at one time: text, one state per slot, measurements.
+        wall_hours: Time with all devices busy; None until a rate is known.
+        dollars: Price of the device hours; None where time or price is not known.
+        disk_bytes: Largest use at one time: text, the states of the runs under way, measurements.
+        source_tokens: Most tokens that any single run takes of each source.
         epochs: Largest number of passes any single run makes over a source's text; None where its tokens are not known.
     """
 
@@ -35,56 +37,71 @@ class Cost:
     flops: float
     device_hours: float | None
     wall_hours: float | None
+    dollars: float | None
     disk_bytes: float
+    source_tokens: dict[str, float]
     epochs: dict[str, float | None]
 
 
 def cost(
     specs: Sequence[RunSpec],
     *,
-    devices_per_run: int,
-    slots: int,
+    workers: Mapping[str, int],
+    devices: int,
     flops_per_s_per_device: Mapping[str, float | None],
     source_tokens: Mapping[str, int | None],
     measurements_per_checkpoint: int,
+    dollars_per_device_hour: float | None = None,
 ) -> Cost:
     """Adds up what runs cost.
 
     Args:
         specs: The runs.
-        devices_per_run: Data-parallel workers of a run.
-        slots: Runs at the same time.
+        workers: Data-parallel workers of a run by size, one device each.
+        devices: Devices of the cluster.
         flops_per_s_per_device: Achieved FLOP/s by size, measured or stated; None where neither is there.
         source_tokens: Tokens of text by source; None where not known.
         measurements_per_checkpoint: Values that a kept checkpoint leaves in the store.
+        dollars_per_device_hour: Price; None where it is not stated.
     """
     rates = {spec.size: flops_per_s_per_device.get(spec.size) for spec in specs}
     known = all(rates.values())
     device_seconds = sum(s.flops / rate for s in specs if (rate := rates[s.size])) if known else None
-    largest_state = max((s.params for s in specs), default=0) * STATE_BYTES_PER_PARAM
     text_bytes = sum((tokens or 0) * 2 for tokens in source_tokens.values())
     checkpoints = sum(len(s.checkpoint_steps()) for s in specs)
-    longest = max((s.flops / rate / devices_per_run for s in specs if (rate := rates[s.size])), default=0.0)
+    longest = max((s.flops / rate / workers[s.size] for s in specs if (rate := rates[s.size])), default=0.0)
+    busy = max(1, min(devices, sum(workers[s.size] for s in specs)))
+    device_hours = None if device_seconds is None else device_seconds / 3600
     return Cost(
         runs=len(specs),
         tokens=sum(s.train_tokens for s in specs),
         flops=sum(s.flops for s in specs),
-        device_hours=None if device_seconds is None else device_seconds / 3600,
-        wall_hours=None
-        if device_seconds is None
-        else max(longest, device_seconds / devices_per_run / min(slots, max(len(specs), 1))) / 3600,
+        device_hours=device_hours,
+        wall_hours=None if device_seconds is None else max(longest, device_seconds / busy) / 3600,
+        dollars=None
+        if device_hours is None or dollars_per_device_hour is None
+        else device_hours * dollars_per_device_hour,
         disk_bytes=text_bytes
-        + 2.0 * largest_state * min(slots, len(specs))  # an old and a new state while one is replaced
+        + 2.0 * _states_bytes(specs, workers, devices)  # an old and a new state while one is replaced
         + checkpoints * measurements_per_checkpoint * MEASUREMENT_BYTES,
-        epochs={source: _epochs(specs, source, tokens) for source, tokens in source_tokens.items()},
+        source_tokens=(wanted := {source: _wanted(specs, source) for source in source_tokens}),
+        epochs={source: tokens and wanted[source] / tokens for source, tokens in source_tokens.items()},
     )
 
 
-def _epochs(specs: Sequence[RunSpec], source: str, available: int | None) -> float | None:
-    if available is None:
-        return None
-    wanted = max((s.train_tokens * s.mixture.ratio(source) for s in specs), default=0.0)
-    return wanted / available
+def _states_bytes(specs: Sequence[RunSpec], workers: Mapping[str, int], devices: int) -> float:
+    """States of the largest runs that train at the same time."""
+    free, total = devices, 0.0
+    for spec in sorted(specs, key=lambda s: -s.params):
+        if free <= 0:
+            break
+        free -= workers[spec.size]
+        total += spec.params * STATE_BYTES_PER_PARAM
+    return total
+
+
+def _wanted(specs: Sequence[RunSpec], source: str) -> float:
+    return max((s.train_tokens * s.mixture.ratio(source) for s in specs), default=0.0)
 
 
 def check_budget(total: Cost, to_do: Cost, budget: BudgetConfig) -> None:

@@ -29,6 +29,7 @@ class RunRow:
         reason: Why, where it is not done; empty otherwise.
         train_seconds: Seconds spent training; None where it is not known.
         measure_seconds: Seconds spent measuring; None where it is not known.
+        mfu: Model FLOPs utilisation of its training, 0 to 1; None where it is not known.
     """
 
     run_id: str
@@ -36,6 +37,7 @@ class RunRow:
     reason: str = ""
     train_seconds: float | None = None
     measure_seconds: float | None = None
+    mfu: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,8 +40,32 @@ def print_plan(specs: Sequence[RunSpec], totals: Mapping[str, Any], finished: fr
             f"{group[0].flops:.3g}",
         )
     console.print(table)
+    if totals["device_memory_bytes"] or any(how["workers"] > 1 for how in totals["sizes"].values()):
+        console.print(_sizes(totals["sizes"], totals["price"]))
     for line in _totals(totals):
         console.print(line, highlight=False, soft_wrap=True)
+
+
+def _sizes(sizes: Mapping[str, Any], price: float | None) -> Table:
+    """How the runs of each size are computed, and what one of them costs."""
+    table = Table(title="How a run of each size is computed", title_justify="left")
+    table.add_column("size")
+    for name in ("workers", "ZeRO", "sequences at once", "passes a step", "memory", "device hours", "dollars"):
+        table.add_column(name, justify="right")
+    for size, how in sizes.items():
+        hours = how["device_hours_per_run"]
+        again = " recomputed" if how["activation_checkpointing"] else ""
+        table.add_row(
+            size,
+            str(how["workers"]),
+            str(how["zero_stage"]),
+            f"{how['micro_batch_sequences']}{again}",
+            str(how["accumulation"]),
+            f"{how['memory_bytes'] / 1e9:.3g} GB",
+            "unknown" if hours is None else f"{hours:,.3g}" if hours < 1000 else f"{hours:,.0f}",
+            "unknown" if hours is None or price is None else f"{hours * price:,.0f}",
+        )
+    return table
 
 
 def _search(totals: Mapping[str, Any]) -> list[str]:
@@ -68,8 +92,10 @@ def _totals(totals: Mapping[str, Any]) -> list[str]:
     time = (
         "unknown until a run has finished (or state resources.flops_per_s_per_device)"
         if wall is None
-        else f"about {duration(3600 * wall)} with all slots busy ({hours:.3g} device hours)"
+        else f"about {duration(3600 * wall)} with {totals['devices']} devices busy ({hours:,.4g} device hours)"
     )
+    dollars = totals["dollars"]
+    needed = ", ".join(f"{source} {tokens:,.0f}" for source, tokens in totals["source_tokens"].items())
     epochs = ", ".join(
         f"{source} {'unknown until the text is prepared' if value is None else f'{value:.2f}'}"
         for source, value in totals["epochs"].items()
@@ -81,9 +107,23 @@ def _totals(totals: Mapping[str, Any]) -> list[str]:
         *_search(totals),
         *_tuning(totals),
         f"time: {time}",
+        *([] if dollars is None else [f"price: {dollars:,.0f} dollars at {totals['price']:g} a device hour"]),
+        *_text(totals),
         f"disk: up to {totals['disk_bytes'] / 1e9:.3g} GB",
+        f"most tokens of a source in one run: {needed}",
         f"largest number of passes over a source by one run: {epochs}",
     ]
+
+
+def _text(totals: Mapping[str, Any]) -> list[str]:
+    tokens, rate, cores = (totals[name] for name in ("text_tokens", "text_tokens_per_core_second", "text_cores"))
+    if tokens is None:
+        return [] if rate is None else [f"text was prepared at {rate:,.0f} tokens a second on each core"]
+    if rate is None:
+        return [f"text: {tokens:,} tokens to prepare; how fast a core does it is unknown until some is prepared"]
+    hours = totals["text_hours"]
+    said = f"text: {tokens:,} tokens to prepare at {rate:,.0f} a second on each core"
+    return [f"{said}, about {hours:,.3g} h on {cores} cores"]
 
 
 def _tuning(totals: Mapping[str, Any]) -> list[str]:

@@ -127,7 +127,7 @@ def run_table(content: ReportContent) -> TableView:
         name="runs",
         title="Runs",
         caption="Losses (nats per token) and scores at the last measured checkpoint of finished runs; "
-        "– where not measured.",
+        "– where not measured. MFU: share of the accelerator's peak FLOP/s that the training reached.",
         columns=(
             Column(head="Run", code=True),
             Column(head="State"),
@@ -140,6 +140,7 @@ def run_table(content: ReportContent) -> TableView:
             *(Column(head=t, numeric=True) for t in tasks),
             Column(head="Training", numeric=True),
             Column(head="Measuring", numeric=True),
+            Column(head="MFU", numeric=True),
         ),
         rows=tuple(cells for _, cells in rows),
         missing="No run is planned.",
@@ -233,6 +234,7 @@ def _run_row(
         *(numbers.score(scores.get(t), errors.get(("performance", t))) for t in tasks),
         numbers.seconds(state.train_seconds if state is not None else None),
         numbers.seconds(state.measure_seconds if state is not None else None),
+        numbers.percent(state.mfu if state is not None else None),
     )
     ratios = mixture.ratios if mixture is not None else ()
     return (_PURPOSES[purpose], flops or 0.0, ratios, run_id), cells

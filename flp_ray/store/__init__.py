@@ -6,7 +6,8 @@
     export_records(folder, out, form="csv")       the form that read_records reads back
     records = read_finished(folder)               a study, an export, or the two files of Olmix
 
-Tables are Delta Lake tables under `folder/tables`; `flp_ray.store.tables` lists their columns and keys.
+Tables are Delta Lake tables under `folder/tables`; `flp_ray.store.tables` lists their columns and keys. A folder that
+is the mirror of a study on an object store (`mount`) has them there: every function takes the folder all the same.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from flp_ray.store.export import ExportForm, export_records
 from flp_ray.store.finished import MIN_SAMPLING_RUNS, read_finished
 from flp_ray.store.importing import read_records
 from flp_ray.store.lock import FolderLock
+from flp_ray.store.losses import final_losses
+from flp_ray.store.place import has_tables
 from flp_ray.store.reader import (
     StoredFit,
     finished_runs,
@@ -33,6 +36,7 @@ from flp_ray.store.reader import (
     run_states,
     table_version,
 )
+from flp_ray.store.remote import files_at, mount, pull, push, storage_uri
 from flp_ray.store.rows import (
     attempt_row,
     comparison_rows,
@@ -66,9 +70,12 @@ __all__ = [
     "decision_row",
     "experiment_rows",
     "export_records",
+    "files_at",
+    "final_losses",
     "finished_runs",
     "first_starts",
     "fit_row",
+    "has_tables",
     "load_comparisons",
     "load_decisions",
     "load_experiments",
@@ -81,7 +88,10 @@ __all__ = [
     "load_tuned",
     "load_tunings",
     "measurement_rows",
+    "mount",
     "proposal_rows",
+    "pull",
+    "push",
     "read_finished",
     "read_records",
     "read_swarm",
@@ -90,6 +100,7 @@ __all__ = [
     "run_rows",
     "run_states",
     "stage_row",
+    "storage_uri",
     "table_version",
     "task_rows",
     "tuned_row",

@@ -1,9 +1,12 @@
-"""One table on disk as a Delta Lake table: open, create, commit, compact; every failure in words.
+"""One table as a Delta Lake table: open, create, commit, compact; every failure in words.
 
-A commit is one Parquet file and one JSON file in the log, made visible by an atomic rename. A process killed
-at any moment leaves either the whole commit or none of it. Both files are flushed to the disk before the
-commit counts as done, so an acknowledged row also survives a power cut. (Compaction is flushed as well, but
-a power cut in the milliseconds between its commit and its flush can leave a table to be repaired by hand.)
+A commit is one Parquet file and one JSON file in the log, made visible by one atomic step that never replaces a
+file. A process killed at any moment leaves either the whole commit or none of it. On a disk both files are flushed
+before the commit counts as done, so an acknowledged row also survives a power cut. (Compaction is flushed as well,
+but a power cut in the milliseconds between its commit and its flush can leave a table to be repaired by hand.)
+
+On a local disk commits are written here: deltalake's own take about 20 ms each, and longer with a longer log. On an
+object store deltalake commits, with a conditional put.
 """
 
 from __future__ import annotations
@@ -11,30 +14,36 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlparse
+from urllib.parse import unquote
+from uuid import uuid4
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Schema, write_deltalake
 from deltalake.exceptions import DeltaError, TableNotFoundError
-from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
+from pyarrow.fs import FileSelector
 
 from flp_ray.errors import StorageError
-from flp_ray.store.tables import SCHEMA_VERSION, form_of, tables_folder
+from flp_ray.store.place import TablePlace, place_of
+from flp_ray.store.tables import SCHEMA_VERSION, form_of
 
 VACUUM_AFTER_HOURS = 1
 """Replaced files stay this long, so that a reader that opened an older version can finish."""
 
 _CONFIGURATION = {
-    # Every commit lists the log's folder, so a log that is never shortened makes commits ever slower
-    # (measured: 50/s at first, 27/s after 2,000). Opening a table takes milliseconds, so a minute is ample.
+    # Opening a table lists its log's folder, so a log that is never shortened makes opening ever slower.
+    # Opening takes milliseconds, so a minute is ample for a reader to finish with the entries it has listed.
     "delta.logRetentionDuration": "interval 1 minutes",
     "delta.deletedFileRetentionDuration": f"interval {VACUUM_AFTER_HOURS} hours",
 }
 
 STORAGE_FAILURES = (DeltaError, OSError, pa.ArrowException)
 """What deltalake and pyarrow raise when a table cannot be read or written."""
+
+_FILE_BYTES = (1 << 20, 6 << 20, 36 << 20)
+"""Sizes of merged files. Merging step by step keeps the work for a row the same however long the table is."""
 
 _COLOUR = re.compile(r"\x1b\[\d*m")
 _FRAME = re.compile(r"\s*\d+: |stack backtrace")
@@ -65,43 +74,86 @@ def open_table(folder: str | Path, name: str) -> DeltaTable | None:
     Raises:
         StorageError: The table is damaged, or of another schema version, or there is no table of that name.
     """
-    form_of(name)
-    path = tables_folder(folder) / name
+    place = place_of(folder, name)
     try:
-        if not path.exists() or not (any(path.glob("_delta_log/*.json")) or any(path.rglob("*.parquet"))):
-            return None  # also a table whose maker was killed before its first commit
-        table = DeltaTable(path)
-        version = _VERSION_WORDS.fullmatch(table.metadata().description or "")
-        last_commit = path / "_delta_log" / f"{table.version():020d}.json"
-        emptied = last_commit.exists() and last_commit.stat().st_size == 0
+        if not _is_made(place):
+            return None
+        table = DeltaTable(place.uri, storage_options=place.options)
+        description = table.metadata().description
+        emptied = _emptied(place, table.version())
+    except TableNotFoundError as error:
+        if place.local is None and not place.files().get_file_info(_BELOW):
+            return None
+        raise damaged(place, "its log is missing") from error
     except STORAGE_FAILURES as error:
-        reason = "its log is missing" if isinstance(error, TableNotFoundError) else cause_in_words(error)
-        raise damaged(path, reason) from error
+        raise damaged(place, cause_in_words(error)) from error
+    version = _VERSION_WORDS.fullmatch(description or "")
     if version is None or int(version[1]) != SCHEMA_VERSION:
         raise StorageError(
-            f"The table {path} was written in {table.metadata().description or 'an unknown schema'!r}; "
+            f"The table {place} was written in {description or 'an unknown schema'!r}; "
             f"this version of flp_ray reads 'flp_ray schema {SCHEMA_VERSION}'. "
             f"Use the version that wrote it, or another study folder."
         )
-    if emptied:  # delta-rs reads it as a commit without rows
-        raise damaged(path, f"its last commit {last_commit.name} is empty")
+    if emptied is not None:  # delta-rs reads it as a commit without rows
+        raise damaged(place, f"its last commit {emptied} is empty")
     return table
 
 
-def dataset_of(table: DeltaTable) -> Any:
+_BELOW = FileSelector("", recursive=True, allow_not_found=True)
+
+
+def _is_made(place: TablePlace) -> bool:
+    if place.local is None:
+        return True  # asked by opening it
+    path = place.local
+    return path.exists() and (any(path.glob("_delta_log/*.json")) or any(path.rglob("*.parquet")))
+
+
+def _emptied(place: TablePlace, version: int) -> str | None:
+    """The last commit's name where a power cut has left it empty; an object store has no such files."""
+    if place.local is None:
+        return None
+    last = place.local / "_delta_log" / f"{version:020d}.json"
+    return last.name if last.exists() and last.stat().st_size == 0 else None
+
+
+def dataset_of(place: TablePlace, table: DeltaTable, *, coded: tuple[str, ...] = ()) -> Any:
     """The table as a pyarrow dataset on Arrow's own file system.
 
     deltalake's default is a file system written in Python. Arrow's reading threads call it, and one that still does
     when the interpreter ends aborts the process.
+
+    Args:
+        place: Where the table is.
+        table: The table, opened there.
+        coded: Text columns to read as numbers with a dictionary, which is faster where values repeat.
     """
-    root = Path(unquote(urlparse(table.table_uri).path))
-    return table.to_pyarrow_dataset(filesystem=SubTreeFileSystem(str(root), LocalFileSystem()))
+    if not coded:
+        return table.to_pyarrow_dataset(filesystem=place.files())
+    from pyarrow.dataset import ParquetReadOptions
+
+    return table.to_pyarrow_dataset(
+        filesystem=place.files(), parquet_read_options=ParquetReadOptions(dictionary_columns=list(coded))
+    )
 
 
-def damaged(path: Path, reason: str) -> StorageError:
+def damaged(place: TablePlace, reason: str) -> StorageError:
     """The error for a table that cannot be read."""
     return StorageError(
-        f"The table {path} cannot be read: {reason}. Restore it from a copy, or start again in another study folder."
+        f"The table {place} cannot be read: {reason}. Restore it from a copy, or start again in another study folder."
+    )
+
+
+def not_written(place: TablePlace, error: BaseException) -> StorageError:
+    """The error for rows that could not be stored."""
+    reason, remedy = cause_in_words(error), "Free space on that disk or make it writable"
+    if isinstance(error, FileExistsError) or "Failed to commit transaction" in reason:
+        reason, remedy = "another process has written to it meanwhile", "End that process"
+    elif place.local is None:
+        remedy = "Make the object store reachable and writable"
+    return StorageError(
+        f"The table {place} could not be written: {reason}. Rows stored before are intact. "
+        f"{remedy}, then give the same command again."
     )
 
 
@@ -111,73 +163,125 @@ def create_table(folder: str | Path, name: str) -> DeltaTable:
     Raises:
         StorageError: The folder cannot be written.
     """
-    path = tables_folder(folder) / name
+    place = place_of(folder, name)
     try:
         table = DeltaTable.create(
-            path,
+            place.uri,
             schema=form_of(name).schema,
             name=name,
             description=f"flp_ray schema {SCHEMA_VERSION}",
             configuration=_CONFIGURATION,
+            storage_options=place.options,
         )
-        _flush(path, table.version())
-        _flush_entry(path.parent)
+        _flush(place, table.version())
     except STORAGE_FAILURES as error:
-        raise not_written(path, error) from error
+        raise not_written(place, error) from error
     return table
 
 
-def not_written(path: Path, error: BaseException) -> StorageError:
-    """The error for rows that could not be stored."""
-    return StorageError(
-        f"The table {path} could not be written: {cause_in_words(error)}. Rows stored before are intact. "
-        f"Free space on that disk or make it writable, then give the same command again."
-    )
-
-
-def commit(path: Path, table: DeltaTable, rows: pa.Table) -> None:
-    """Adds rows in one commit; returns once they are on the disk.
-
-    Args:
-        path: The table's folder.
-        table: The table, opened there.
-        rows: Rows in the table's schema.
+def widen(place: TablePlace, table: DeltaTable, schema: pa.Schema) -> None:
+    """Adds those columns that a table of an earlier version of flp_ray lacks; its rows have no value there.
 
     Raises:
-        One of STORAGE_FAILURES; whether the commit happened is then unknown.
+        StorageError: The table cannot be written.
     """
-    write_deltalake(
-        table, rows, mode="append", commit_properties=CommitProperties(max_commit_retries=0)
-    )  # a second writer is a mistake, not something to retry around
-    _flush(path, table.version())
+    present = {column.name for column in table.schema().fields}
+    missing = [column for column in schema if column.name not in present]
+    try:
+        if missing:
+            table.alter.add_columns(Schema.from_arrow(pa.schema(missing)).fields)
+            _flush(place, table.version())
+    except STORAGE_FAILURES as error:
+        raise not_written(place, error) from error
 
 
-def compact(path: Path, table: DeltaTable) -> None:
-    """Merges the small files of many commits, and removes files replaced more than an hour ago.
+def commit(place: TablePlace, table: DeltaTable, version: int, rows: pa.Table) -> int:
+    """Adds rows in one commit; returns once they are durable.
 
     Args:
-        path: The table's folder.
+        place: Where the table is.
         table: The table, opened there.
+        version: The table's version that the rows come after.
+        rows: Rows in the table's schema.
+
+    Returns:
+        The table's new version.
+
+    Raises:
+        One of STORAGE_FAILURES: another process has made that version, or the storage fails; whether the commit
+            happened is then unknown.
+    """
+    if place.local is None:
+        write_deltalake(
+            table, rows, mode="append", commit_properties=CommitProperties(max_commit_retries=0)
+        )  # a second writer is a mistake, not something to retry around
+        return int(table.version())
+    from pyarrow.parquet import write_table
+
+    data = place.local / f"part-{version + 1:020d}-{uuid4()}.parquet"
+    write_table(rows, data)
+    _flush_entry(data)
+    size, now = data.stat().st_size, time.time_ns() // 1_000_000
+    add = {"path": data.name, "partitionValues": {}, "size": size, "modificationTime": now, "dataChange": True}
+    actions = [{"add": add | {"stats": json.dumps({"numRecords": rows.num_rows})}}]
+    actions.append({"commitInfo": {"timestamp": now, "operation": "WRITE", "operationParameters": {"mode": "Append"}}})
+    entry = data.with_suffix(".json")
+    entry.write_text("".join(json.dumps(action) + "\n" for action in actions), "utf-8")
+    _flush_entry(entry)
+    _flush_entry(place.local)
+    os.link(entry, _entry(place.local, version + 1))  # unlike a rename it fails where a file is
+    _flush_entry(place.local / "_delta_log")
+    entry.unlink()
+    return version + 1
+
+
+def compact(place: TablePlace, table: DeltaTable, *, sweep: bool) -> int:
+    """Merges the small files of many commits into larger ones, and shortens the log.
+
+    Args:
+        place: Where the table is.
+        table: The table, opened there; brought to its newest version.
+        sweep: Whether to remove files replaced more than an hour ago, which lists the whole folder.
+
+    Returns:
+        The table's new version.
 
     Raises:
         One of STORAGE_FAILURES; the rows are then as before.
     """
-    table.optimize.compact()
-    _flush(path, table.version())
+    table.update_incremental()
+    sizes = pa.table(table.get_add_actions(flatten=True))["size_bytes"].to_pylist()
+    fitting = (goal for goal in _FILE_BYTES if sum(size for size in sizes if size < goal) < goal / 2)
+    table.optimize.compact(target_size=next(fitting, _FILE_BYTES[-1]))
+    _flush(place, table.version())
     table.create_checkpoint()
     table.cleanup_metadata()
-    table.vacuum(
-        retention_hours=VACUUM_AFTER_HOURS, enforce_retention_duration=False, dry_run=False, full=True
-    )  # full: also the files of commits that a kill cut short
+    if sweep:
+        table.vacuum(
+            retention_hours=VACUUM_AFTER_HOURS, enforce_retention_duration=False, dry_run=False, full=True
+        )  # full: also the files of commits that a kill cut short
+    return int(table.version())
 
 
-def _flush(path: Path, version: int) -> None:
-    log = path / "_delta_log" / f"{version:020d}.json"
+def small_files(table: DeltaTable) -> int:
+    """Files of a table that are still to be merged."""
+    sizes = pa.table(table.get_add_actions(flatten=True))["size_bytes"].to_pylist()
+    return sum(size < _FILE_BYTES[0] for size in sizes)
+
+
+def _entry(path: Path, version: int) -> Path:
+    return path / "_delta_log" / f"{version:020d}.json"
+
+
+def _flush(place: TablePlace, version: int) -> None:
+    if place.local is None:
+        return
+    log = _entry(place.local, version)
     # Not splitlines: statistics in the log hold names as they are, and a name may hold a Unicode line end.
     actions = [json.loads(line) for line in log.read_text("utf-8").split("\n") if line]
     for added in (action["add"]["path"] for action in actions if "add" in action):
-        _flush_entry(path / unquote(added))
-    for entry in (path, log, log.parent):
+        _flush_entry(place.local / unquote(added))
+    for entry in (place.local, log, log.parent, place.local.parent):
         _flush_entry(entry)
 
 

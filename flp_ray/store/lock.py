@@ -18,6 +18,9 @@ POLL_SECONDS = 0.05
 class FolderLock:
     """An exclusive lock on a folder; the kernel frees it when its process ends, however it ends.
 
+    On the mirror of a study on an object store it protects this machine alone: a writer on another machine holds the
+    lock of its own mirror. There Delta is the guard, whose commits never replace another (`TableWriter`).
+
     Args:
         folder: The folder to lock; made where it is missing.
         wait_seconds: How long to wait for another holder, such as a killed writer that is not yet gone.

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from flp_ray.core.records import Measurement, Records, Run, Task
 from flp_ray.core.run import Purpose, RunSpec
 from flp_ray.errors import StorageError
 from flp_ray.store.delta import STORAGE_FAILURES, cause_in_words, damaged, dataset_of, open_table
+from flp_ray.store.place import place_of
 from flp_ray.store.rows import comparison_from_dict, proposal_from_dict
 from flp_ray.store.states import RunState, states_of
-from flp_ray.store.tables import form_of, tables_folder
+from flp_ray.store.tables import form_of
 
 
 def read_table(
@@ -48,10 +50,16 @@ def read_table(
     table = open_table(folder, name)
     if table is None:
         return narrowed.empty_table()
+    place = place_of(folder, name)
     try:
-        return dataset_of(table).to_table(columns=wanted, filter=filter).cast(narrowed)
+        stored = dataset_of(place, table)
+        present = [column for column in wanted if column in stored.schema.names]
+        rows = stored.to_table(columns=present, filter=filter)
     except STORAGE_FAILURES as error:
-        raise damaged(tables_folder(folder) / name, cause_in_words(error)) from error
+        raise damaged(place, cause_in_words(error)) from error
+    for column in set(wanted) - set(present):  # an earlier version of flp_ray made the table
+        rows = rows.append_column(column, pa.nulls(rows.num_rows, narrowed.field(column).type))
+    return rows.select(wanted).cast(narrowed)
 
 
 def table_version(folder: str | Path, name: str) -> int:
@@ -87,9 +95,13 @@ def load_records(folder: str | Path, purposes: Sequence[Purpose] | None = None) 
 
 
 def load_tasks(folder: str | Path) -> tuple[Task, ...]:
-    """The tasks, each as it was described last, by name."""
+    """The tasks, each as it was described last, by name; its version is the last that was measured with."""
     rows = read_table(folder, "tasks").sort_by([("task", "ascending"), ("recorded", "ascending")]).to_pylist()
-    latest = {row["task"]: {key: value for key, value in row.items() if key != "recorded"} for row in rows}
+    latest: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        del row["recorded"]
+        known = latest.get(row["task"], row)["version"]
+        latest[row["task"]] = row | {"version": row["version"] or known}
     return tuple(Task(**row) for row in latest.values())
 
 
@@ -114,6 +126,11 @@ def load_specs(folder: str | Path) -> tuple[RunSpec, ...]:
     Raises:
         StorageError: The table is damaged, or holds runs that this version of flp_ray cannot read.
     """
+    return _specs(str(folder), _identity(folder, "runs"))
+
+
+@lru_cache(maxsize=4)
+def _specs(folder: str, version: tuple[str, int]) -> tuple[RunSpec, ...]:
     rows = read_table(folder, "runs", ["run_id", "spec"]).sort_by("run_id").to_pylist()
     specs = []
     for row in rows:
@@ -121,7 +138,7 @@ def load_specs(folder: str | Path) -> tuple[RunSpec, ...]:
             specs.append(RunSpec.from_dict(json.loads(row["spec"])))
         except (TypeError, KeyError, ValueError) as error:
             raise StorageError(
-                f"Run {row['run_id']} in {tables_folder(folder) / 'runs'} was planned by another version "
+                f"Run {row['run_id']} in {place_of(folder, 'runs')} was planned by another version "
                 f"of flp_ray and cannot be read ({error}). Use that version, or another study folder."
             ) from error
     return tuple(specs)
@@ -141,9 +158,19 @@ def recorded_checkpoints(folder: str | Path, run_id: str) -> set[int]:
 
 def run_states(folder: str | Path) -> tuple[RunState, ...]:
     """What has become of every planned run, by run id."""
-    attempts = read_table(folder, "attempts").to_pylist()
-    runs = read_table(folder, "runs").drop_columns(["spec"]).to_pylist()
-    return states_of([run | {"mixture": json.loads(run["mixture"])} for run in runs], attempts)
+    return _states(str(folder), _identity(folder, "runs"), _identity(folder, "attempts"))
+
+
+@lru_cache(maxsize=4)
+def _states(folder: str, runs: tuple[str, int], attempts: tuple[str, int]) -> tuple[RunState, ...]:
+    events = read_table(folder, "attempts")
+    return states_of(read_table(folder, "runs"), events)
+
+
+def _identity(folder: str | Path, name: str) -> tuple[str, int]:
+    """A table and its version, by which what was made of it is remembered: a plan asks for the same thrice."""
+    table = open_table(folder, name)
+    return ("", 0) if table is None else (str(table.metadata().id), int(table.version()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

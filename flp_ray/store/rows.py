@@ -85,6 +85,10 @@ def attempt_row(
     peak_bytes: int | None = None,
     node: str | None = None,
     session: str | None = None,
+    mfu: float | None = None,
+    micro_batch_sequences: int | None = None,
+    workers: int | None = None,
+    zero_stage: int | None = None,
 ) -> pa.Table:
     """One row of `attempts`.
 
@@ -103,6 +107,10 @@ def attempt_row(
         peak_bytes: Largest memory of the trial's process.
         node: Where it ran.
         session: The command it belongs to.
+        mfu: Model FLOPs utilisation in training: achieved FLOP/s by the peak of the run's devices, 0 to 1.
+        micro_batch_sequences: Sequences that a device worked on at once.
+        workers: Data-parallel processes.
+        zero_stage: DeepSpeed ZeRO stage, 0 to 3.
     """
     row = dict(locals())
     return _table("attempts", [row | {"at": _microseconds(at)}])

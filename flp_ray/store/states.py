@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, get_args
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from flp_ray.core.run import Purpose
 from flp_ray.store.tables import AttemptEvent
-
-_ORDER: dict[str, int] = {event: rank for rank, event in enumerate(get_args(AttemptEvent))}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +39,8 @@ class RunState:
         flops_per_second: FLOP/s of the same.
         peak_bytes: Largest memory of any attempt.
         node: Where the latest attempt ran.
+        mfu: Model FLOPs utilisation, 0 to 1, of the latest attempt that recorded one.
+        workers: Data-parallel workers of the same.
     """
 
     run_id: str
@@ -58,52 +61,50 @@ class RunState:
     flops_per_second: float | None
     peak_bytes: int | None
     node: str | None
+    mfu: float | None
+    workers: int | None
 
 
-def states_of(runs: Iterable[Mapping[str, Any]], attempts: Iterable[Mapping[str, Any]]) -> tuple[RunState, ...]:
+def states_of(runs: pa.Table, attempts: pa.Table) -> tuple[RunState, ...]:
     """The state of every run, by run id.
 
     Args:
-        runs: Rows of `runs`, with the mixture as a mapping.
+        runs: Rows of `runs`.
         attempts: Rows of `attempts`.
     """
-    events: defaultdict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    for row in attempts:
-        events[row["run_id"]].append(row)
-    for rows in events.values():
-        rows.sort(key=lambda row: (row["attempt"], _ORDER[row["event"]]))
-    return tuple(_state(run, events[run["run_id"]]) for run in sorted(runs, key=lambda run: str(run["run_id"])))
+    rank = pc.index_in(attempts["event"], value_set=pa.array(get_args(AttemptEvent)))
+    order = [(name, "ascending") for name in ("run_id", "attempt", "rank")]
+    # Columns as lists: with 10,000 runs, rows as dictionaries take three times as long.
+    events = attempts.append_column("rank", rank).sort_by(order).to_pydict()
+    spans: dict[str, list[int]] = {}
+    for position, run_id in enumerate(events["run_id"]):
+        spans.setdefault(run_id, []).append(position)
+    planned = runs.sort_by("run_id").select(list(_PLANNED)).to_pydict()
+    mixtures = {text: json.loads(text) for text in set(planned["mixture"])}
+    planned["mixture"] = [dict(mixtures[text]) for text in planned["mixture"]]
+    rows = (dict(zip(_PLANNED, row, strict=True)) for row in zip(*planned.values(), strict=True))
+    return tuple(RunState(**run, **_progress(events, spans.get(run["run_id"], []))) for run in rows)
 
 
-def _state(run: Mapping[str, Any], events: list[Mapping[str, Any]]) -> RunState:
-    finished = [row for row in events if row["event"] == "finished"]
-    latest: Mapping[str, Any] = (finished or events or [{}])[-1]
-    return RunState(
-        run_id=run["run_id"],
-        purpose=run["purpose"],
-        size=run["size"],
-        train_tokens=run["train_tokens"],
-        flops=run["flops"],
-        mixture=run["mixture"],
-        state=latest.get("event", "planned"),
-        attempts=max((row["attempt"] for row in events), default=0),
-        reason=latest.get("reason"),
-        at=latest.get("at"),
-        start_seconds=_total(events, "start_seconds"),
-        train_seconds=_total(events, "train_seconds"),
-        measure_seconds=_total(events, "measure_seconds"),
-        save_seconds=_total(events, "save_seconds"),
-        tokens_per_second=_last(events, "tokens_per_second"),
-        flops_per_second=_last(events, "flops_per_second"),
-        peak_bytes=max((row["peak_bytes"] for row in events if row["peak_bytes"] is not None), default=None),
-        node=_last(events, "node"),
-    )
+_PLANNED = ("run_id", "purpose", "size", "train_tokens", "flops", "mixture")
+_SUMMED = ("start_seconds", "train_seconds", "measure_seconds", "save_seconds")
+_LATEST = ("tokens_per_second", "flops_per_second", "node", "mfu", "workers")
 
 
-def _total(events: list[Mapping[str, Any]], column: str) -> float | None:
-    known = [row[column] for row in events if row[column] is not None]
-    return sum(known) if known else None
-
-
-def _last(events: list[Mapping[str, Any]], column: str) -> Any:
-    return next((row[column] for row in reversed(events) if row[column] is not None), None)
+def _progress(events: Mapping[str, list[Any]], span: list[int]) -> dict[str, Any]:
+    """What a run's events, at positions in their order, say of it."""
+    finished = [position for position in span if events["event"][position] == "finished"]
+    at = finished[-1] if finished else span[-1] if span else None
+    known = {
+        name: [value for position in span if (value := events[name][position]) is not None]
+        for name in (*_SUMMED, *_LATEST, "peak_bytes")
+    }
+    return {
+        "state": "planned" if at is None else events["event"][at],
+        "attempts": events["attempt"][span[-1]] if span else 0,
+        "reason": None if at is None else events["reason"][at],
+        "at": None if at is None else events["at"][at],
+        "peak_bytes": max(known["peak_bytes"], default=None),
+        **{name: sum(known[name]) if known[name] else None for name in _SUMMED},
+        **{name: known[name][-1] if known[name] else None for name in _LATEST},
+    }

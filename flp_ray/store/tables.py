@@ -32,7 +32,7 @@ from flp_ray.core.tuning import TrialEvent
 from flp_ray.errors import StorageError
 
 SCHEMA_VERSION = 1
-"""Written into every table; a table of another version is refused."""
+"""Written into every table; a table of another version is refused. An optional column more is no new version."""
 
 AttemptEvent = Literal["started", "finished", "failed"]
 """What happened to one attempt at a run, in this order; `finished` and `failed` exclude each other."""
@@ -114,6 +114,7 @@ TABLES: dict[str, TableForm] = {
                 "emergence_margin": pa.float64(),
                 "recorded": _TIME,  # a study file may describe a task anew; the latest description counts
             },
+            {"version": pa.string()},
         ),
         key=("task", "recorded"),
     ),
@@ -131,6 +132,10 @@ TABLES: dict[str, TableForm] = {
                 "peak_bytes": pa.int64(),
                 "node": pa.string(),
                 "session": pa.string(),
+                "mfu": pa.float64(),
+                "micro_batch_sequences": pa.int64(),
+                "workers": pa.int64(),
+                "zero_stage": pa.int64(),
             },
         ),
         key=("run_id", "attempt", "event"),
@@ -146,6 +151,10 @@ TABLES: dict[str, TableForm] = {
                 "peak_bytes",
                 "node",
                 "session",
+                "mfu",
+                "micro_batch_sequences",
+                "workers",
+                "zero_stage",
             }
         ),
         allowed=(("event", get_args(AttemptEvent)),),

@@ -8,6 +8,9 @@ from pydantic import BaseModel, Field
 
 from flp_ray.core.run import Recipe
 
+KeepCheckpoints = Literal["none", "last", "all"]
+"""What stays of a finished run's model: nothing, the trained model, or every checkpoint that was measured."""
+
 
 class TrainingConfig(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """How every run is optimised; batch and learning rate belong to the sizes of the ladder."""
@@ -19,11 +22,9 @@ class TrainingConfig(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False
     final_learning_rate_fraction: float = Field(default=0.1, ge=0, le=1)
     clip_norm: float | None = Field(default=1.0, gt=0)
     precision: Literal["fp32", "bf16"] = "fp32"
-    zero_stage: Literal[0, 1, 2, 3] = 0
-    micro_batch_sequences: int | None = Field(default=None, gt=0)
     checkpoints: int = Field(default=30, ge=1)
-    keep_checkpoints: Literal["none", "last"] = Field(
-        default="none", description="what stays on disk of a finished run's model"
+    keep_checkpoints: KeepCheckpoints = Field(
+        default="none", description="what stays of a run's weights: none, the last, or all that were measured"
     )
 
     def recipe(self) -> Recipe:

@@ -6,15 +6,19 @@ be settled first.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import math
 import os
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 import torch.distributed
 
+from flp_ray.core.execution import Execution
 from flp_ray.core.run import RunSpec
 from flp_ray.errors import RunError
 
@@ -55,6 +59,15 @@ def import_deepspeed(device: torch.device) -> Any:
         if isinstance(table, dict):
             table["deepspeed_shm_comm"] = False
     return deepspeed
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps off what DeepSpeed's own code is warned of while it trains."""
+    with warnings.catch_warnings():
+        # DeepSpeed calls collectives by names that this torch deprecates, twice a step at ZeRO 3.
+        warnings.filterwarnings("ignore", message=".*torch.distributed.*is deprecated", category=FutureWarning)
+        yield
 
 
 def join_process_group(device: torch.device, *, rank: int, world: int) -> None:
@@ -125,73 +138,67 @@ def _optimizer(spec: RunSpec, model: torch.nn.Module) -> torch.optim.AdamW:
     )
 
 
-def engine_stage(spec: RunSpec) -> int:
+def engine_stage(spec: RunSpec, execution: Execution) -> int:
     """The ZeRO stage that the engine runs: bf16 takes at least 1.
 
     Stage 0 in bf16 goes through DeepSpeed's fp16 wrapper, whose losses differed from the other stages (5.654
     against 5.599 after twelve steps); stage 1 keeps fp32 master weights and shards them.
     """
-    return max(spec.recipe.zero_stage, 1 if spec.recipe.precision == "bf16" else 0)
+    return max(execution.zero_stage, 1 if spec.recipe.precision == "bf16" else 0)
 
 
-def engine_config(spec: RunSpec, *, world: int) -> dict[str, Any]:
+def engine_config(spec: RunSpec, execution: Execution, device: torch.device) -> dict[str, Any]:
     """DeepSpeed's own configuration of a run."""
-    recipe = spec.recipe
-    return {
+    recipe, stage = spec.recipe, engine_stage(spec, execution)
+    config: dict[str, Any] = {
         # The loop cuts batches and scales losses itself: shares may be uneven and the last batch short.
         # DeepSpeed only needs numbers that agree with each other.
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
-        "train_batch_size": world,
+        "train_batch_size": execution.workers,
         # At stage 0 the loop clips: the gradients are whole, and torch's own clipping is faster.
-        "gradient_clipping": (recipe.clip_norm or 0.0) if engine_stage(spec) > 0 else 0.0,
-        "zero_optimization": {"stage": engine_stage(spec)},
+        "gradient_clipping": (recipe.clip_norm or 0.0) if stage > 0 else 0.0,
+        "zero_optimization": {"stage": stage},
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
-        "bf16": {"enabled": recipe.precision == "bf16"},
+        # A gradient that is not finite shows in the loss, and ends the run; DeepSpeed would skip the step unsaid.
+        "bf16": {"enabled": recipe.precision == "bf16", "check_grad_overflow": False},
         "steps_per_print": 10**12,
     }
+    if recipe.precision == "bf16":
+        # Tens of passes make a batch on few workers; summed in bf16 their gradients would lose the small ones.
+        config["data_types"] = {"grad_accum_dtype": "fp32"}
+    if device.type == "cuda" and execution.workers > 1:
+        config["zero_optimization"]["overlap_comm"] = True
+    return config
 
 
-def build_engine(spec: RunSpec, model: torch.nn.Module, device: torch.device, *, world: int) -> Any:
-    """Wraps a model into a DeepSpeed engine with AdamW, warm-up and cosine decay.
+def build_engine(spec: RunSpec, loss: torch.nn.Module, device: torch.device, execution: Execution) -> Any:
+    """Wraps a model under its loss into a DeepSpeed engine with AdamW.
+
+    The loop sets the learning rate of each step (`learning_rate_factor`), so no schedule has a state to save.
 
     Args:
         spec: The run.
-        model: Its model, fp32.
-        device: The device to train on.
-        world: Number of processes; the process group exists.
+        loss: Its model, fp32, in a `TokenLoss`.
+        device: The device to train on; the process group exists.
+        execution: How it is computed.
     """
     deepspeed = import_deepspeed(device)
-    with warnings.catch_warnings():
+    from deepspeed.runtime.bf16_optimizer import BF16_Optimizer
+
+    # Its bf16 optimiser of stage 1 prints what memory it takes, to stdout.
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")  # as above; also hardware hints about CPU-only machines
         engine, *_ = deepspeed.initialize(
-            model=model.to(device),
-            optimizer=_optimizer(spec, model),
-            config=engine_config(spec, world=world),
-            lr_scheduler=lambda optimizer: torch.optim.lr_scheduler.LambdaLR(
-                optimizer, lambda step: learning_rate_factor(spec, step)
-            ),
+            # DeepSpeed moves it to the device, after the cast to bf16: half the room.
+            model=loss,
+            optimizer=_optimizer(spec, loss),
+            config=engine_config(spec, execution, device),
             dist_init_required=False,
         )
-    if world == 1 and engine_stage(spec) == 0:
+    whole_gradients = engine_stage(spec, execution) == 0 or isinstance(engine.optimizer, BF16_Optimizer)
+    if execution.workers == 1 and whole_gradients:
         # Nobody to average with: DeepSpeed would copy all gradients into a buffer and back at each step.
         engine.enable_backward_allreduce = False
     return engine
-
-
-def plain_module(spec: RunSpec, engine: Any) -> torch.nn.Module:
-    """The engine's model with all weights in place; at ZeRO stage 3 a copy that all ranks gather."""
-    module: torch.nn.Module = engine.module
-    if spec.recipe.zero_stage < 3:
-        return module
-    import deepspeed
-
-    from flp_ray.train.model import build_model
-
-    parameters = list(module.parameters())
-    copy: torch.nn.Module = build_model(spec).to(device=engine.device, dtype=parameters[0].dtype)
-    with deepspeed.zero.GatheredParameters(parameters), torch.no_grad():
-        for target, source in zip(copy.parameters(), parameters, strict=True):
-            target.copy_(source)
-    return copy

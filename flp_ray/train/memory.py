@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import gc
 import resource
 import sys
+import traceback
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 import torch
 
+from flp_ray.core.execution import Execution
 from flp_ray.core.run import RunSpec
-from flp_ray.errors import RunError
+from flp_ray.errors import OutOfMemoryError, RunError
 
 
 def peak_rss_bytes() -> int:
@@ -42,19 +46,54 @@ def keep_freed_memory() -> None:
         library.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
+def memory_errors(spec: RunSpec, execution: Execution) -> AbstractContextManager[None]:
+    """Turns running out of memory, on a CPU or a GPU, into an OutOfMemoryError that says what to change.
+
+    What the failed attempt held is freed by then, so that the same process can try again with less.
+    """
+    micro, batch = execution.micro_batch(spec.batch_sequences), spec.batch_sequences
+    return _turned(
+        OutOfMemoryError,
+        f"Run {spec.run_id} (size {spec.size}) ran out of memory: {{reason}}. Lower micro_batch_sequences (now "
+        f"{micro}, of {batch} sequences a batch on {execution.workers} workers), set activation_checkpointing, or "
+        f"give the run more workers with zero_stage 1 to 3 (now {execution.zero_stage}).",
+    )
+
+
+def measuring_memory_errors(spec: RunSpec) -> AbstractContextManager[None]:
+    """The same for what measures a checkpoint, as a RunError: a smaller micro batch would not help there."""
+    return _turned(
+        RunError,
+        f"Run {spec.run_id} (size {spec.size}) ran out of memory while a checkpoint was measured: {{reason}}. Lower "
+        "measure.batch_tokens (now too many tokens for one pass), or measure on other devices than the training.",
+    )
+
+
 @contextlib.contextmanager
-def memory_errors(spec: RunSpec) -> Iterator[None]:
-    """Turns running out of memory, on a CPU or a GPU, into a RunError that says what to change."""
+def _turned(kind: type[RunError], words: str) -> Iterator[None]:
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        out_of_memory = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in reason
-        if not out_of_memory:
+        if not _is_out_of_memory(error):
             raise
-        micro = spec.recipe.micro_batch_sequences or "the whole batch"
-        raise RunError(
-            f"Run {spec.run_id} (size {spec.size}) ran out of memory: {reason}. Lower micro_batch_sequences "
-            f"(now {micro}, of {spec.batch_sequences} sequences a batch), or give the run more workers "
-            f"with zero_stage 1 to 3 (now {spec.recipe.zero_stage})."
-        ) from error
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        _let_go(error)
+    else:
+        return
+    raise kind(words.format(reason=reason))  # outside of `except`: the failure's frames must not stay with it
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return any(words in str(error) for words in ("can't allocate memory", "ALLOC_FAILED", "out of memory"))
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Frees what the frames of a failure hold: the activations of the pass that failed."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

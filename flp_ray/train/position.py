@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import random
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -43,22 +43,20 @@ class Position:
     best_loss: float | None = None
     train_loss: float | None = None
 
-    def to_client_state(self) -> dict[str, Any]:
-        """The position and the random states of this process."""
-        return {
-            "flp_ray_position": {
-                "step": self.step,
-                "best_loss": self.best_loss,
-                "train_loss": self.train_loss,
-            },
-            "flp_ray_random": (random.getstate(), np.random.get_state(), torch.get_rng_state()),
-        }
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON value: the position, and the random states of this process."""
+        python, numpy = random.getstate(), np.random.get_state(legacy=False)
+        numpy["state"]["key"] = numpy["state"]["key"].tolist()
+        random_states = {"python": python, "numpy": numpy, "torch": torch.get_rng_state().tolist()}
+        return {**asdict(self), "random": random_states}
 
     @classmethod
-    def from_client_state(cls, state: dict[str, Any]) -> Position:
-        """Reads what `to_client_state` wrote, and restores the random states."""
-        python, numpy, torch_state = state["flp_ray_random"]
-        random.setstate(python)
-        np.random.set_state(numpy)
-        torch.set_rng_state(torch_state)
-        return cls(**state["flp_ray_position"])
+    def from_dict(cls, value: Mapping[str, Any]) -> Position:
+        """Reads what `to_dict` wrote, and restores the random states."""
+        fields = dict(value)
+        states = fields.pop("random")
+        version, numbers, gauss = states["python"]
+        random.setstate((version, tuple(numbers), gauss))
+        np.random.set_state(states["numpy"])
+        torch.set_rng_state(torch.tensor(states["torch"], dtype=torch.uint8))
+        return cls(**fields)

@@ -10,6 +10,16 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parents[1] / "results" / "bench.json"
 
+SCRIPTS = (
+    "bench_predictor",
+    "bench_propose",
+    "bench_store",
+    "bench_runs",
+    "bench_train",
+    "bench_measure",
+    "bench_study",
+)
+
 AIMS = {
     "deepspeed_vs_torch": (">=", 0.95),
     "measuring_vs_forward": (">=", 0.7),
@@ -19,6 +29,10 @@ AIMS = {
     "backtest_ladder_seconds": ("<=", 60.0),
     "predict_seconds": ("<=", 1.5),
     "propose_seconds": ("<=", 2.0),
+    "store_append_late_vs_early": (">=", 0.7),
+    "store_final_losses_seconds": ("<=", 1.0),
+    "store_states_seconds": ("<=", 1.0),
+    "late_vs_early_seconds": ("<=", 1.3),
 }
 """What the ratios should reach; figures without an aim are for comparison from change to change."""
 
@@ -26,7 +40,15 @@ AIMS = {
 def main() -> int:
     """Runs each benchmark in a process of its own; returns 1 where an aim is missed."""
     figures: dict[str, float] = {}
-    for script in ("bench_predictor", "bench_propose", "bench_train", "bench_measure", "bench_study"):
+    for script in (
+        "bench_predictor",
+        "bench_propose",
+        "bench_store",
+        "bench_runs",
+        "bench_train",
+        "bench_measure",
+        "bench_study",
+    ):
         print(f"{script}:", flush=True)
         figures |= _run(script)
     RESULTS.parent.mkdir(exist_ok=True)

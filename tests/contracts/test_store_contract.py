@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -19,12 +19,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flp_ray.core.records import Measurement
-from flp_ray.errors import ConflictError, RecordsError, StorageError
-from flp_ray.store import TABLES, TableWriter, attempt_row, fit_row, measurement_rows, read_table, stage_row
+from flp_ray.errors import ConflictError, FlpRayError, RecordsError, StorageError
+from flp_ray.store import TABLES, TableWriter, attempt_row, fit_row, measurement_rows, mount, read_table, stage_row
+from tests.store.object_store import credentials, new_address, s3_server
 
 
 class Appender(Protocol):
     def append(self, table: str, batch: pa.Table | pa.RecordBatch) -> int: ...
+
+
+Backend = Callable[[Path], AbstractContextManager[Appender]]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def s3() -> Iterator[None]:
+    with s3_server() as endpoint, pytest.MonkeyPatch.context() as patch:
+        for name, value in credentials(endpoint).items():
+            patch.setenv(name, value)
+        yield
 
 
 class ReopenedWriter:
@@ -55,9 +67,48 @@ def compacting_writer(folder: Path) -> Iterator[Appender]:
         yield writer
 
 
-BACKENDS = {"one writer": one_writer, "reopened": reopened_writer, "compacting": compacting_writer}
+@contextmanager
+def grouping_writer(folder: Path) -> Iterator[Appender]:
+    """Sends every batch in one call with others, as the store actor does with batches that wait."""
+    with TableWriter(folder, wait_seconds=0) as writer:
+        yield GroupingWriter(writer)
 
-Backend = Callable[[Path], "contextmanager[Appender]"]
+
+class GroupingWriter:
+    """Sends each batch between one for another table and an empty one for the same."""
+
+    def __init__(self, writer: TableWriter) -> None:
+        self._writer = writer
+
+    def append(self, table: str, batch: pa.Table | pa.RecordBatch) -> int:
+        other = stage_row(session="other", stage="other", seconds=1.0, started=1.0)
+        before, outcome, after = self._writer.append_many([("stages", other), (table, batch), (table, batch[:0])])
+        assert before in (0, 1)
+        if isinstance(outcome, FlpRayError):
+            raise outcome
+        assert after == 0
+        return outcome
+
+
+def on_s3(backend: Backend) -> Backend:
+    @contextmanager
+    def made(folder: Path) -> Iterator[Appender]:
+        mount(folder, new_address())
+        with backend(folder) as writer:
+            yield writer
+
+    return made
+
+
+BACKENDS = {
+    "one writer": one_writer,
+    "reopened": reopened_writer,
+    "compacting": compacting_writer,
+    "grouping": grouping_writer,
+    "one writer on S3": on_s3(one_writer),
+    "reopened on S3": on_s3(reopened_writer),
+    "compacting on S3": on_s3(compacting_writer),
+}
 
 
 @pytest.fixture(params=BACKENDS.values(), ids=BACKENDS.keys())

@@ -22,7 +22,7 @@ from flp_ray.data.installed import builtin_documents, builtin_versions
 from flp_ray.data.origins import read_documents
 from flp_ray.data.prose import prose
 from flp_ray.data.split import Decontaminator, held_out
-from flp_ray.data.spool import write_spool
+from flp_ray.data.spool import read_written, write_documents
 from flp_ray.data.tokenizer import TextEncoder, save_hugging_face, save_trained
 from flp_ray.errors import TextError
 
@@ -173,19 +173,6 @@ def test_wrong_files_are_refused_with_what_to_do(tmp_path):
             texts_of(TextOrigin(files=[str(tmp_path / name)]))
 
 
-def test_a_data_set_of_the_hub_library_is_streamed(tmp_path, monkeypatch):
-    # A local folder takes the same way through `datasets.load_dataset` as a hub id; there is no network here.
-    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "set").mkdir()
-    (tmp_path / "set" / "train.jsonl").write_text("".join(json.dumps({"text": f"t{n}"}) + "\n" for n in range(5)))
-    origin = TextOrigin(hub=str(tmp_path / "set"), max_characters=5)
-    assert texts_of(origin) == ["t0", "t1", "t2"]
-    with pytest.raises(TextError, match=r"no column 'body'; columns: text"):
-        texts_of(TextOrigin(hub=str(tmp_path / "set"), column="body"))
-    with pytest.raises(TextError, match=r"cannot be loaded.*fetch it beforehand"):
-        texts_of(TextOrigin(hub=str(tmp_path / "nowhere")))
-
-
 # Split
 
 
@@ -232,17 +219,18 @@ def test_decontamination_of_thirteen_words_ignores_case_and_punctuation():
     assert Decontaminator([texts[0]], ngram=0).overlapping(texts).tolist() == [True, False, False, False]
 
 
-def test_a_spool_drops_repeated_texts_and_is_read_back_whole(tmp_path):
+def test_documents_are_kept_whole_and_appear_when_the_last_one_is_taken(tmp_path):
     documents = [
-        Document(id="1", text="a  b"),
-        Document(id="2", text="a b"),
+        Document(id="1", text="a  b", group="f"),
+        Document(id="2", text="a\nb"),
         Document(id="3", text="\ud800c", group="g"),
     ]
-    spool = write_spool(documents, tmp_path / "s", is_held_out=lambda d: d.id == "3")
-    assert (spool.documents, spool.held_out, spool.duplicates) == (1, 1, 1)
-    assert list(spool.training()) == documents[:1]
-    assert list(spool.held()) == [Document(id="3", text="?c", group="g")]
-    assert write_spool(iter(()), tmp_path / "s", is_held_out=lambda d: True) == spool
+    path = tmp_path / "deep" / "kept.jsonl"
+    passing = write_documents(documents, path)
+    assert [next(passing), next(passing)] == documents[:2]
+    assert not path.exists()
+    assert list(passing) == documents[2:]
+    assert list(read_written(path)) == documents
 
 
 # Tokenizer and blocks

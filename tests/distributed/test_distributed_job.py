@@ -1,6 +1,7 @@
 """A study sent to a running cluster with `ray job submit`, as jobs/README.md says."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -53,6 +54,35 @@ def head():
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+
+
+def job(head, *arguments, cwd) -> str:
+    command = [BIN / "ray", "job", *arguments]
+    done = subprocess.run(command, cwd=cwd, env=head, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == 0, done.stdout[-4000:]
+    return done.stdout
+
+
+def test_a_stopped_job_goes_on_when_it_is_submitted_again_with_another_package(head, tmp_path):
+    package, study_dir = tmp_path / "elsewhere", tmp_path / "s"
+    for folder in ("flp_ray", "jobs"):
+        shutil.copytree(ROOT / folder, package / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    study = ["python", "jobs/run_study.py", "jobs/smoke.yaml", "--study-dir", study_dir]
+    job(head, "submit", "--no-wait", "--submission-id=first", "--working-dir", package, "--", *study, cwd=tmp_path)
+    deadline = time.monotonic() + 300
+    while not any(run.state == "finished" for run in run_states(study_dir)):
+        assert time.monotonic() < deadline, job(head, "logs", "first", cwd=tmp_path)[-4000:]
+        time.sleep(0.5)
+    job(head, "stop", "first", cwd=tmp_path)
+    assert "STOPPED" in job(head, "status", "first", cwd=tmp_path)
+    before = {run.run_id: run.attempts for run in run_states(study_dir) if run.state == "finished"}
+    (package / "jobs" / "note.txt").write_text("a file that the first package did not have")
+    said = job(head, "submit", "--submission-id=second", "--working-dir", package, "--", *study, cwd=tmp_path)
+    assert "succeeded" in said
+    after = {run.run_id: run for run in run_states(study_dir)}
+    assert {run.state for run in after.values()} == {"finished"}
+    assert {run_id: after[run_id].attempts for run_id in before} == before
+    assert len(after) > len(before)
 
 
 def test_a_submitted_study_succeeds_and_its_records_stay(head, tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flp_ray.store import load_records, run_states
+from flp_ray.store import load_records, read_table, run_states
 
 pytestmark = [pytest.mark.ray, pytest.mark.deepspeed, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -49,6 +49,20 @@ def test_two_workers_through_ray_train_learn_what_one_learns(tmp_path):
         losses.append(final_losses(folder / "s"))
     # The same gradients up to the order of additions in fp32, over 32 steps.
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+
+
+def test_evaluators_beside_the_training_record_what_the_training_itself_would(tmp_path):
+    found = []
+    for resources in ({}, {"evaluators": {"count": 1, "cpus": 1, "waiting": 1}}):
+        folder = tmp_path / str(len(found))
+        folder.mkdir()
+        code, said = run(study(folder, resources=resources, training={"checkpoints": 4}))
+        assert code == 3, said
+        rows = read_table(folder / "s", "measurements").to_pylist()
+        found.append({(r["tokens"], r["kind"], r["name"]): (r["value"], r["items"]) for r in rows})
+        assert not list((folder / "s" / "checkpoints").glob("*/measure/*"))
+    assert len({tokens for tokens, _, _ in found[0]}) >= 3
+    assert found[1] == found[0]
 
 
 def test_a_run_that_diverges_is_recorded_tried_again_and_the_study_goes_on(tmp_path):

@@ -28,8 +28,8 @@ def factory(**changes) -> RunFactory:
 def bill(specs, rate=1e9, slots=2, tokens=None):
     return cost(
         specs,
-        devices_per_run=1,
-        slots=slots,
+        workers={rung.size: 1 for rung in DEMO_LADDER},
+        devices=slots,
         flops_per_s_per_device={rung.size: rate for rung in DEMO_LADDER},
         source_tokens=tokens or {"general": 3_932_160, "code": None},
         measurements_per_checkpoint=10,

@@ -218,7 +218,7 @@ def test_run_states_follow_the_attempts(tmp_path: Path) -> None:
         writer.append("attempts", event(retried, 2, "finished", 40.0, train_seconds=7.0, peak_bytes=5, node="b"))
         writer.append("attempts", event(retried, 1, "started", 10.0, node="a"))
         writer.append("attempts", event(retried, 1, "failed", 20.0, reason="out of memory", train_seconds=3.0))
-        writer.append("attempts", event(retried, 2, "started", 30.0, tokens_per_second=9.0))
+        writer.append("attempts", event(retried, 2, "started", 30.0, tokens_per_second=9.0, mfu=0.25))
         writer.append("attempts", event(killed, 1, "started", 10.0))
         writer.append("attempts", event(broken, 1, "started", 10.0))
         writer.append("attempts", event(broken, 1, "failed", 11.0, reason="loss is nan", peak_bytes=9))
@@ -234,12 +234,22 @@ def test_run_states_follow_the_attempts(tmp_path: Path) -> None:
     done = states[retried.run_id]
     assert (done.attempts, done.reason, done.train_seconds, done.measure_seconds) == (2, None, 10.0, None)
     assert (done.tokens_per_second, done.peak_bytes, done.node, done.at.timestamp()) == (9.0, 5, "b", 40.0)
+    assert done.mfu == 0.25
     assert done.mixture == {"code": 0.25, "general": 0.75}
     assert states[broken.run_id].reason == "loss is nan"
     assert states[planned.run_id].attempts == 0
     assert states[planned.run_id].at is None
     assert finished_runs(tmp_path) == {retried.run_id}
     assert list(states) == sorted(states)
+
+
+def test_what_is_remembered_of_a_study_follows_its_tables(tmp_path: Path) -> None:
+    with TableWriter(tmp_path) as writer:
+        for seed, event in enumerate(("started", "finished")):
+            writer.append("runs", run_rows([replace(SPEC, seed=seed)]))
+            assert len(load_specs(tmp_path)) == len(run_states(tmp_path)) == seed + 1
+            writer.append("attempts", attempt_row(run_id=SPEC.run_id, attempt=1, event=event, at=1.0))
+            assert {s.run_id: s.state for s in run_states(tmp_path)}[SPEC.run_id] == event
 
 
 def test_runs_of_another_version_are_refused_with_words(tmp_path: Path) -> None:

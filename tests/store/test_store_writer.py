@@ -14,12 +14,22 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 
-from flp_ray.errors import ConflictError, StorageError
-from flp_ray.store import TABLES, FolderLock, TableWriter, load_records, read_table
+from flp_ray.errors import ConflictError, RecordsError, StorageError
+from flp_ray.store import (
+    TABLES,
+    AttemptEvent,
+    FolderLock,
+    TableWriter,
+    attempt_row,
+    load_records,
+    read_table,
+    table_version,
+)
 from flp_ray.store import delta as delta_module
 from flp_ray.store import writer as writer_module
+from flp_ray.store.place import TablePlace
 from tests.store import store_appender
 from tests.store.store_appender import ROWS, batch
 
@@ -168,8 +178,8 @@ def test_a_file_that_the_system_refuses_to_grow(tmp_path: Path) -> None:
 
 
 def test_a_commit_whose_outcome_is_unknown_is_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def commit_then_stop(path: Path, table: DeltaTable, rows: pa.Table) -> None:
-        delta_module.commit(path, table, rows)
+    def commit_then_stop(place: TablePlace, table: DeltaTable, version: int, rows: pa.Table) -> int:
+        delta_module.commit(place, table, version, rows)
         raise KeyboardInterrupt
 
     with TableWriter(tmp_path) as writer:
@@ -189,6 +199,90 @@ def test_many_commits_are_merged_and_stay_the_same(tmp_path: Path) -> None:
         with pytest.raises(ConflictError):  # the index survives the merges
             writer.append(TABLE, batch(3).set_column(5, batch(3).schema.field("value"), pa.array([9.0] * ROWS)))
     assert keys(tmp_path) == Counter(rows_of(95))
+
+
+def test_a_group_is_one_commit_a_table_and_an_error_is_its_own_batch_s_alone(tmp_path: Path) -> None:
+    changed = batch(1).set_column(5, batch(1).schema.field("value"), pa.array([9.0] * ROWS))
+    started = attempt_row(run_id="a", attempt=1, event="started", at=1.0)
+    with TableWriter(tmp_path) as writer:
+        writer.append(TABLE, batch(0))
+        group = [(TABLE, batch(0)), (TABLE, batch(1)), ("attempts", started), (TABLE, changed), (TABLE, batch(2))]
+        outcomes = writer.append_many([*group, (TABLE, batch(1)), (TABLE, started), ("losses", started)])
+        assert outcomes[:3] + outcomes[4:6] == [0, ROWS, 1, ROWS, 0]
+        conflict, form, unknown = outcomes[3], outcomes[6], outcomes[7]
+        assert isinstance(conflict, ConflictError)
+        assert "stored value=0.5; received value=9.0" in str(conflict)
+        assert isinstance(form, RecordsError)
+        assert isinstance(unknown, StorageError)
+        assert table_version(tmp_path, TABLE) == 2
+    assert keys(tmp_path) == Counter(rows_of(3))
+
+
+def test_a_group_that_cannot_be_stored_says_so_of_each_batch_and_comes_once_when_sent_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(place: TablePlace, table: DeltaTable, version: int, rows: pa.Table) -> int:
+        raise OSError(28, "No space left on device")
+
+    group = [(TABLE, batch(0)), (TABLE, batch(1))]
+    with TableWriter(tmp_path) as writer:
+        with monkeypatch.context() as patch:
+            patch.setattr(writer_module, "commit", no_room)
+            assert [str(error).count("No space left") for error in writer.append_many(group)] == [1, 1]
+        assert writer.append_many(group) == [ROWS, ROWS]
+    assert set(keys(tmp_path).values()) == {1}
+
+
+def test_what_the_writer_knows_of_runs_is_what_is_stored_also_after_a_restart(tmp_path: Path) -> None:
+    def event(attempt: int, event: AttemptEvent) -> pa.Table:
+        return attempt_row(run_id="run0", attempt=attempt, event=event, at=1.0)
+
+    with TableWriter(tmp_path) as writer:
+        assert (writer.attempts_of("run0"), writer.open_attempt("run0")) == (0, None)
+        assert writer.recorded_checkpoints("run0") == set()
+        for row in (event(1, "started"), event(1, "failed"), event(2, "started")):
+            writer.append("attempts", row)
+        for i in range(7):
+            writer.append(TABLE, batch(i))
+        assert (writer.attempts_of("run0"), writer.open_attempt("run0")) == (2, 2)
+    with TableWriter(tmp_path) as writer:
+        assert (writer.attempts_of("run0"), writer.open_attempt("run0")) == (2, 2)
+        assert (writer.attempts_of("run1"), writer.open_attempt("run1")) == (0, None)
+        assert writer.recorded_checkpoints("run0") == {1, 4, 7}
+        writer.append("attempts", event(2, "finished"))
+        writer.append(TABLE, batch(9))
+        assert (writer.attempts_of("run0"), writer.open_attempt("run0")) == (2, None)
+        assert writer.recorded_checkpoints("run0") == {1, 4, 7, 10}
+
+
+def test_a_version_that_another_process_has_made_is_not_replaced(tmp_path: Path) -> None:
+    # Where locks do not hold, as on some network disks, the commit itself refuses.
+    with TableWriter(tmp_path) as writer:
+        writer.append(TABLE, batch(0))
+        other = DeltaTable(tmp_path / "tables" / TABLE)
+        write_deltalake(other, batch(1), mode="append")
+        with pytest.raises(StorageError, match=r"another process has written to it meanwhile.*End that process"):
+            writer.append(TABLE, batch(2))
+        assert writer.append_many([(TABLE, batch(1)), (TABLE, batch(2))]) == [0, ROWS]
+    assert keys(tmp_path) == Counter(rows_of(3))
+
+
+def test_a_table_of_an_earlier_version_gains_the_columns_it_lacks(tmp_path: Path) -> None:
+    path, added = tmp_path / "tables" / "attempts", ["mfu", "micro_batch_sequences", "workers", "zero_stage"]
+    old = attempt_row(run_id="a", attempt=1, event="started", at=1.0).drop_columns(added)
+    DeltaTable.create(path, schema=old.schema, description="flp_ray schema 1")
+    write_deltalake(path, old, mode="append")
+    (row,) = read_table(tmp_path, "attempts").to_pylist()
+    assert [row[name] for name in ("run_id", *added)] == ["a", None, None, None, None]
+    new = attempt_row(
+        run_id="a", attempt=1, event="finished", at=2.0, mfu=0.4, micro_batch_sequences=8, workers=2, zero_stage=1
+    )
+    with TableWriter(tmp_path) as writer:
+        assert writer.append("attempts", old) == 0
+        assert writer.append("attempts", new) == 1
+    rows = {row["event"]: row for row in read_table(tmp_path, "attempts").to_pylist()}
+    assert rows["finished"] == new.to_pylist()[0]
+    assert rows["started"]["mfu"] is None
 
 
 def test_a_reader_of_an_older_version_finishes_while_files_are_merged(tmp_path: Path) -> None:
@@ -219,7 +313,7 @@ def test_the_log_is_shortened_once_it_is_a_minute_old(tmp_path: Path) -> None:
 def test_a_merge_that_fails_does_not_fail_the_append(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def no_room(path: Path, table: DeltaTable) -> None:
+    def no_room(place: TablePlace, table: DeltaTable, *, sweep: bool) -> int:
         raise OSError(28, "No space left on device")
 
     with TableWriter(tmp_path, compact_after_files=3) as writer:

@@ -1,0 +1,134 @@
+"""Fetching from a hub on loopback, and preparing from it and from the copies."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flp_ray.core.hub import HUB_VARIABLE
+from flp_ray.data.tokenizer import save_trained
+from tests.data.hub_server import serve
+from tests.toy_hub.texts import BUCKET, write_texts
+
+SCRIPT = """
+import json, sys
+from pathlib import Path
+from flp_ray.data import fetch_texts, prepare_text
+from flp_ray.data.config import TextConfig
+what, config, folder = sys.argv[1], TextConfig.model_validate(json.loads(sys.argv[2])), Path(sys.argv[3])
+if what == "fetch":
+    fetch_texts(config, folder, progress=print)
+else:
+    text = prepare_text(config, (), folder, seed=0)
+    print(json.dumps([text.content_id, text.removed, {n: b.content_hash for n, b in text.sources.items()}]))
+"""
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory):
+    """A hub with the toy texts and a tokenizer, whose lists of URLs name files on the same server."""
+    root = tmp_path_factory.mktemp("hub")
+    blobs = write_texts(root, documents=64)
+    save_trained(["some text of its own " * 20], 300, root / "someone" / "tokenizer")
+    with serve(root) as (address, requests):
+        for path in (root / "togethercomputer" / "RedPajama-Data-1T" / "urls").iterdir():
+            path.write_text(path.read_text().replace(root.absolute().as_uri(), address))
+        yield root, address, requests, blobs
+
+
+@pytest.fixture(scope="module")
+def archive(hub):
+    from moto.server import ThreadedMotoServer
+    from pyarrow.fs import S3FileSystem
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    endpoint = "http://{}:{}".format(*server.get_host_and_port())
+    client = S3FileSystem(
+        access_key="x", secret_key="x", endpoint_override=endpoint, region="us-east-1", allow_bucket_creation=True
+    )
+    client.create_dir(BUCKET)
+    for key, data in hub[3].items():
+        with client.open_output_stream(f"{BUCKET}/{key}", compression=None) as stream:
+            stream.write(data)
+    yield endpoint
+    server.stop()
+
+
+def call(what: str, folder: Path, address: str, home: Path, **environment: str) -> str:
+    config = {
+        "sources": {
+            "general": {"hub": "mlfoundations/dclm-baseline-1.0", "max_characters": 12_000},
+            "code": {"hub": "bigcode/the-stack-v2-train-full-ids", "contents": "software_heritage"},
+        },
+        "domains": {
+            "science": {"hub": "togethercomputer/RedPajama-Data-1T", "urls": "urls/arxiv.txt", "sequences": 16},
+            "wikipedia": {"hub": "wikimedia/wikipedia", "hub_config": "20231101.en", "sequences": 16},
+        },
+        "tokenizer": {"vocabulary": 300, "hugging_face": "someone/tokenizer"},
+        "sequence_length": 32,
+    }
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "HF_", "FLP_RAY"))}
+    kept |= {"HF_ENDPOINT": address, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"} | environment
+    argv = [sys.executable, "-c", SCRIPT, what, json.dumps(config), str(folder)]
+    result = subprocess.run(argv, env=kept, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+@pytest.mark.slow
+def test_a_study_prepares_from_copies_as_from_the_hub(hub, archive, tmp_path):
+    root, address, requests, _ = hub
+    home = tmp_path / "home"
+    there = json.loads(call("prepare", tmp_path / "one", address, home, AWS_ENDPOINT_URL=archive))
+    copies = tmp_path / "copies"
+    url = root / "togethercomputer" / "mirror" / "redpajama-data-1T" / "v1.0.0" / "arxiv" / "arxiv_0.jsonl"
+    building = copies / "togethercomputer" / "RedPajama-Data-1T" / "urls" / address.removeprefix("http://")
+    building = building / url.relative_to(root).with_name(url.name + ".part")
+    building.parent.mkdir(parents=True)
+    building.write_bytes(url.read_bytes()[:1000])  # what a killed call has left
+    requests.clear()
+    call("fetch", copies, address, home, AWS_ENDPOINT_URL=archive)
+    assert building.with_suffix("").read_bytes() == url.read_bytes()
+    shards = sorted(path.name for path in (copies / "mlfoundations").rglob("*.zst"))
+    assert 0 < len(shards) < 6  # no more than max_characters asks for
+    assert len(list((copies / "bigcode").rglob(".contents/data/*.parquet"))) == 4
+    assert not list((copies / "togethercomputer").rglob("book*.jsonl"))
+    fetched = [line for line in requests if line.startswith("GET") and ("resolve" in line or "mirror" in line)]
+    requests.clear()
+    call("fetch", copies, address, home)  # nothing is left to fetch, not even from the archive
+    again = [line for line in requests if line.startswith("GET") and ("resolve" in line or "mirror" in line)]
+    assert fetched
+    assert not [line for line in again if line in fetched and "tokenizer" not in line]
+    requests.clear()
+    here = json.loads(call("prepare", tmp_path / "two", address, home, **{HUB_VARIABLE: str(copies)}))
+    assert here == there
+    assert requests == []
+
+
+def test_what_cannot_be_fetched_is_refused_with_its_name(hub, tmp_path):
+    _, address, _, _ = hub
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from flp_ray.data import fetch_texts; from flp_ray.data.config import TextConfig\n"
+        "from flp_ray.errors import TextError\n"
+        "def refused(message, **tokenizer):\n"
+        "    hub = 'allenai/c4' if tokenizer else 'nobody/nothing'\n"
+        "    source = {'hub': hub, 'hub_config': 'en', 'max_characters': 1}\n"
+        "    config = {'sources': {'s': source}, 'domains': {'d': {'held_out': 's'}}, 'tokenizer': tokenizer}\n"
+        "    try:\n"
+        "        fetch_texts(TextConfig.model_validate(config), Path(sys.argv[1]))\n"
+        "    except TextError as error:\n"
+        "        assert message in str(error), error\n"
+        "    else:\n"
+        "        raise AssertionError(message)\n"
+        "refused(\"hub data set 'nobody/nothing'\")\n"
+        "refused(\"Tokenizer 'someone/else' cannot be fetched\", hugging_face='someone/else')\n"
+    )
+    environment = os.environ | {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "home")}
+    argv = [sys.executable, "-c", script, str(tmp_path / "copies")]
+    result = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
