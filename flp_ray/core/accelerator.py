@@ -49,10 +49,10 @@ def accelerator_of(device_name: str, memory_bytes: float) -> Accelerator | None:
         memory_bytes: Memory of the device, which tells the two forms of the A100 apart.
 
     Returns:
-        The accelerator; None where the name is not known.
+        The accelerator; None where the name is not known, or is that of a slice of one (MIG).
     """
     mark = next((mark for mark in _MARKS if mark.lower() in device_name.lower()), None)
-    if mark is None:
+    if mark is None or "MIG" in device_name:
         return None
     if mark == "A100":
         mark = "A100-80GB" if memory_bytes > 60e9 else "A100-40GB"

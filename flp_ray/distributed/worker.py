@@ -72,6 +72,7 @@ def train_and_measure(spec: RunSpec, context: StudyContext, execution: Execution
         storage=context.storage(),
         prefix=context.run_prefix(spec.run_id),
         peak_flops_per_s=context.resources.peak,
+        copies_on_cpu=context.resources.evaluators is not None,
     )
     if beside is not None:
         measure_seconds += beside.wait()

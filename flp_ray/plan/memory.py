@@ -4,13 +4,13 @@ Bytes on one device, P parameters in all, w workers, b sequences of S tokens at 
 width f, V tokens of the vocabulary:
 
     states       fp32: stage 0 16 P; stage 1 8 P + 12 P / w; stage 2 4 P + 16 P / w; stage 3 20 P / w
-                 bf16: stage 1 4 P + 12 P / w; stage 2 2 P + 14 P / w; stage 3 16 P / w
-                 (weights, gradients, and for AdamW fp32 master weights and two moments; ZeRO 1 shares out the
-                 optimiser's part, 2 the gradients too, 3 the weights too)
+                 bf16: stage 1 6 P + 12 P / w; stage 2 2 P + 16 P / w; stage 3 18 P / w
+                 (weights, gradients, which DeepSpeed sums in fp32, and for AdamW fp32 master weights and two moments;
+                 ZeRO 1 shares out the optimiser's part, 2 the gradients too, 3 the weights too)
     gathered     stage 3: the weights of two layers and one embedding, while they are in use
     activations  b S L (16 d + 4 f) e, e bytes a number; with activation checkpointing b S (L d + 16 d + 4 f) e
-    logits       b S V (2 e + 4): logits and their gradient, and one copy in fp32; a quarter with liger's kernels,
-                 which never hold them whole
+    logits       b S V (2 e + 4): logits and their gradient, and one copy in fp32; at most 1.5 GB + 4 V d, since the loss
+                 of a large micro batch is made in pieces beside the gradient of the output layer
     reserve      1.5 GB for the context and the communication's buffers, and a tenth of the memory for fragments
 
 Attention takes no memory of its own: the kernels that are used (scaled-dot-product) do not store its matrix.
@@ -28,6 +28,7 @@ from flp_ray.errors import ResourceError
 
 RESERVE_BYTES = 1.5e9
 USABLE = 0.9
+LOGITS_BYTES = 1.5e9
 
 MOST_WORKERS = 4096
 """`auto` looks no further."""
@@ -95,13 +96,13 @@ def memory_use(spec: RunSpec, execution: Execution) -> MemoryUse:
     return MemoryUse(
         states=states,
         activations=float(tokens * kept * number),
-        logits=logits / 4 if execution.kernels == "liger" else float(logits),
+        logits=float(min(logits, LOGITS_BYTES + 4 * spec.vocabulary * shape.hidden)),
     )
 
 
 _STATE_BYTES = {
     False: {0: (16, 0), 1: (8, 12), 2: (4, 16), 3: (0, 20)},
-    True: {0: (4, 12), 1: (4, 12), 2: (2, 14), 3: (0, 16)},
+    True: {0: (6, 12), 1: (6, 12), 2: (2, 16), 3: (0, 18)},
 }
 """Bytes a parameter that every worker holds, and that the workers share, by precision and stage."""
 

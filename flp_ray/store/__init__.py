@@ -36,7 +36,7 @@ from flp_ray.store.reader import (
     run_states,
     table_version,
 )
-from flp_ray.store.remote import files_at, mount, pull, push, storage_uri
+from flp_ray.store.remote import files_at, mount, storage_uri
 from flp_ray.store.rows import (
     attempt_row,
     comparison_rows,
@@ -90,8 +90,6 @@ __all__ = [
     "measurement_rows",
     "mount",
     "proposal_rows",
-    "pull",
-    "push",
     "read_finished",
     "read_records",
     "read_swarm",

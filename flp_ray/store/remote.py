@@ -1,8 +1,8 @@
-"""Studies on an object store: where one lives, its files by name, and the small files of its mirror.
+"""Studies on an object store: where one lives, and its files by name.
 
 A study is always a local folder in the code. Where it lives in a bucket, that folder is a *mirror*: it holds
 `storage.json` with the study's address, its tables are read and written at that address, and its other files are
-copied to and fro by `pull` and `push`.
+copied to and fro (`flp_ray.mirror`).
 """
 
 from __future__ import annotations
@@ -87,50 +87,6 @@ def files_at(uri: str) -> FileStorage:
     address = checked_address(uri)
     reach(address)
     return _ObjectFiles(address)
-
-
-def pull(study_dir: str | Path, *prefixes: str) -> tuple[Path, ...]:
-    """Copies a study's files from where it lives into its mirror, tables left out; nothing where it is no mirror.
-
-    The stored file counts: a local one of that name is replaced.
-
-    Args:
-        study_dir: The mirror.
-        prefixes: Files, or folders with all that is in them, by name below the study; none copies everything.
-
-    Returns:
-        The local files.
-
-    Raises:
-        StorageError: A file cannot be read or written.
-    """
-    folder, uri = Path(study_dir), storage_uri(study_dir)
-    if uri is None:
-        return ()
-    files = files_at(uri)
-    names = [name for prefix in prefixes or ("",) for name in files.names(prefix) if not name.startswith("tables/")]
-    for name in dict.fromkeys(names):
-        files.get(name, folder / name)
-    return tuple(folder / name for name in dict.fromkeys(names))
-
-
-def push(study_dir: str | Path, *paths: Path) -> None:
-    """Copies files of a mirror to where its study lives, under the same names; nothing where it is no mirror.
-
-    Args:
-        study_dir: The mirror.
-        paths: Files in it; one that is not there is passed over.
-
-    Raises:
-        StorageError: A file cannot be read or stored.
-    """
-    uri = storage_uri(study_dir)
-    if uri is None:
-        return
-    files = files_at(uri)
-    for path in paths:
-        if path.is_file():
-            files.put(path, path.relative_to(study_dir).as_posix())
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,7 @@ class _LossHead(torch.nn.Module):
 
     def forward(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         if self.kernels == "liger":
-            from liger_kernel.transformers import functional as liger  # type: ignore[import-not-found]
+            from liger_kernel.transformers import functional as liger
 
             nats: torch.Tensor = liger.liger_fused_linear_cross_entropy(
                 hidden, self.weight, targets, reduction="sum", accum_dtype=torch.float32

@@ -85,7 +85,7 @@ def use_kernels(model: LlamaForCausalLM, kernels: Kernels, device: torch.device)
             "workers a GPU."
         )
     try:
-        from liger_kernel.transformers import apply_liger_kernel_to_llama  # type: ignore[import-not-found]
+        from liger_kernel.transformers import apply_liger_kernel_to_llama
     except ImportError as error:
         raise ConfigError(
             f"kernels: liger needs the package liger-kernel with Triton, which cannot be imported ({error}). Install "

@@ -15,8 +15,6 @@ from flp_ray.store import (
     final_losses,
     has_tables,
     mount,
-    pull,
-    push,
     read_table,
     storage_uri,
     table_version,
@@ -104,23 +102,6 @@ def test_an_endpoint_that_does_not_answer_is_told_in_seconds(
     with TableWriter(tmp_path) as writer, pytest.raises(StorageError, match=r"127\.0\.0\.1:9 cannot be reached"):
         writer.append(TABLE, batch(0))
     assert time.monotonic() - began < 20
-
-
-def test_small_files_go_to_the_store_and_to_another_mirror(s3_address: str, tmp_path: Path) -> None:
-    here, there = tmp_path / "here", tmp_path / "there"
-    (here / "deep").mkdir(parents=True)
-    (here / "study.yaml").write_text("study: a")
-    (here / "deep" / "note").write_text("note")
-    push(here, here / "study.yaml")  # no mirror: nothing to do
-    assert pull(here) == ()
-    for folder in (here, there):
-        mount(folder, s3_address)
-    push(here, here / "study.yaml", here / "deep" / "note", here / "missing")
-    with TableWriter(here) as writer:
-        writer.append(TABLE, batch(0))
-    assert pull(there, "study.yaml") == (there / "study.yaml",)
-    assert set(pull(there)) == {there / "study.yaml", there / "deep" / "note"}
-    assert (there / "deep" / "note").read_text() == "note"
 
 
 def test_a_study_on_the_store_is_the_same_from_every_mirror(s3_address: str, tmp_path: Path) -> None:

@@ -31,13 +31,13 @@ def write_texts(folder: Path, *, documents: int = 160) -> dict[str, bytes]:
     Returns:
         What Software Heritage's bucket holds for The Stack, by key.
     """
-    _dclm(folder / "mlfoundations/dclm-baseline-1.0", _texts("prose", 0, documents))
-    _c4(folder / "allenai/c4", _texts("prose", documents, documents))
-    _wikipedia(folder / "wikimedia/wikipedia", _texts("prose", 2 * documents, documents))
-    _proof_pile(folder / "EleutherAI/proof-pile-2", _texts("prose", 3 * documents, documents))
+    _dclm(folder / "mlfoundations/dclm-baseline-1.0", some_texts("prose", 0, documents))
+    _c4(folder / "allenai/c4", some_texts("prose", documents, documents))
+    _wikipedia(folder / "wikimedia/wikipedia", some_texts("prose", 2 * documents, documents))
+    _proof_pile(folder / "EleutherAI/proof-pile-2", some_texts("prose", 3 * documents, documents))
     _redpajama(folder / "togethercomputer/RedPajama-Data-1T", documents)
-    _github_code(folder / "codeparrot/github-code", _texts("code", documents, documents))
-    return _stack(folder / "bigcode/the-stack-v2-train-full-ids", _texts("code", 0, documents))
+    _github_code(folder / "codeparrot/github-code", some_texts("code", documents, documents))
+    return _stack(folder / "bigcode/the-stack-v2-train-full-ids", some_texts("code", 0, documents))
 
 
 @cache
@@ -58,7 +58,7 @@ def _code(count: int) -> list[str]:
     return [document.text for document in islice(builtin_documents("code"), count)]
 
 
-def _texts(kind: str, start: int, count: int) -> list[str]:
+def some_texts(kind: str, start: int, count: int) -> list[str]:
     """Some documents; another start gives others, as long as there are any."""
     texts = _code(start + count) if kind == "code" else _prose()
     return [texts[at % len(texts)] for at in range(start, start + count)]
@@ -108,7 +108,7 @@ def _redpajama(copy: Path, documents: int) -> None:
     for index, subset in enumerate(subsets):
         suffix = "jsonl.zst" if subset == "common_crawl" else "jsonl"
         kind = "code" if subset == "github" else "prose"
-        texts = _texts(kind, (2 if kind == "code" else 4) * documents + index * few, few)
+        texts = some_texts(kind, (2 if kind == "code" else 4) * documents + index * few, few)
         urls = []
         for number, part in _parts(texts, 2):
             path = copy.parent / "mirror" / "redpajama-data-1T" / "v1.0.0" / subset / f"{subset}_{number}.{suffix}"

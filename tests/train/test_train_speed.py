@@ -133,26 +133,6 @@ def test_kernels_that_cannot_be_had_are_refused(make_spec, monkeypatch):
         use_kernels(model, "liger", torch.device("cuda"))
 
 
-@pytest.mark.parametrize(
-    ("name", "bf16"),
-    [
-        ("NVIDIA A100-SXM4-80GB", 312e12),
-        ("NVIDIA H100 80GB HBM3", 989.4e12),
-        ("NVIDIA H100 PCIe", 756.5e12),
-        ("NVIDIA H100 NVL", 835.5e12),
-        ("NVIDIA H200", 989.4e12),
-        ("NVIDIA B200", 2250e12),
-        ("NVIDIA L40S", 362.05e12),
-        ("NVIDIA L4", 121e12),
-        ("AMD Instinct MI300X", 1307.4e12),
-        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", None),
-        ("NVIDIA GeForce GTX 1080", None),
-    ],
-)
-def test_peaks_are_found_by_the_driver_s_name(name, bf16):
-    assert accelerator_peak_flops(name, "bf16") == bf16
-
-
 @pytest.mark.deepspeed
 def test_utilisation_is_of_the_stated_peak(make_spec, make_text, tmp_path):
     spec, options = make_spec(train_tokens=16 * 16), {"on_checkpoint": lambda c, m: None}
