@@ -27,6 +27,7 @@ from flp_ray.distributed.follower import last_line
 from flp_ray.distributed.launch import live_nodes, tune_folder
 from flp_ray.distributed.resources import Pool, trial_resources
 from flp_ray.distributed.store_actor import RemoteWriter
+from flp_ray.distributed.text import bring_text
 from flp_ray.distributed.trial import run_alone
 from flp_ray.errors import DivergedError, FlpRayError, IncompleteError
 from flp_ray.store import load_tunings, tuning_rows
@@ -155,6 +156,7 @@ def run_tuning_trial(config: dict[str, Any], study: _Study) -> None:
 
     try:
         with run_alone(trial, context):
+            bring_text(trial, context)
             train(
                 trial,
                 stream_of(trial, context.text, context.max_epochs),

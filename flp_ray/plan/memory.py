@@ -9,8 +9,8 @@ width f, V tokens of the vocabulary:
                  ZeRO 1 shares out the optimiser's part, 2 the gradients too, 3 the weights too)
     gathered     stage 3: the weights of two layers and one embedding, while they are in use
     activations  b S L (16 d + 4 f) e, e bytes a number; with activation checkpointing b S (L d + 16 d + 4 f) e
-    logits       b S V (2 e + 4): logits and their gradient, and one copy in fp32; at most 1.5 GB + 4 V d, since the loss
-                 of a large micro batch is made in pieces beside the gradient of the output layer
+    logits       b S V (2 e + 4): logits and their gradient, and one copy in fp32; at most 1.5 GB + 4 V d, since the
+                 loss of a large micro batch is made in pieces beside the gradient of the output layer
     reserve      1.5 GB for the context and the communication's buffers, and a tenth of the memory for fragments
 
 Attention takes no memory of its own: the kernels that are used (scaled-dot-product) do not store its matrix.

@@ -35,18 +35,23 @@ def head():
     with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as folder:
         command = [BIN / "ray", "start", "--head", "--block", f"--port={free_port()}", "--num-cpus=2"]
         command += ["--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--temp-dir={folder}/r"]
+        command += [f"--dashboard-agent-listen-port={free_port()}"]  # the default may be that of another head
         with Path(folder, "head.log").open("w") as log:
             process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
         try:
-            deadline = time.monotonic() + 90
+            deadline = time.monotonic() + 180
+            environment["RAY_API_SERVER_ADDRESS"] = f"http://127.0.0.1:{dashboard}"
             while time.monotonic() < deadline and process.poll() is None:
-                with socket.socket() as probe:
-                    if probe.connect_ex(("127.0.0.1", dashboard)) == 0:
-                        break
+                # The dashboard answers before the agent that starts jobs does.
+                tried = subprocess.run(
+                    [BIN / "ray", "job", "submit", "--", "true"], env=environment, capture_output=True
+                )
+                if tried.returncode == 0:
+                    break
                 time.sleep(0.5)
             else:
                 pytest.fail(Path(folder, "head.log").read_text())
-            yield environment | {"RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}"}
+            yield environment
         finally:
             process.send_signal(signal.SIGTERM)
             try:

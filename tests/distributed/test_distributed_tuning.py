@@ -76,7 +76,7 @@ def test_a_killed_tuning_goes_on_and_its_values_train_the_study(tmp_path):
     assert before.items() <= after.items()  # nothing was measured anew: time and loss are those of the first call
     stopped = {run_id for run_id, _, event in after if event == "stopped"}
     finished = {r.run_id for r in load_tunings(study_dir) if r.ends(SHAPES[r.size]["train_tokens"])} - stopped
-    assert stopped and finished and len(stopped | finished) == 10
+    assert stopped and finished and len(stopped | finished) == 10, said[-3000:]
     assert "Tuned sizes" in said and "Hyperparameters of the study" in said and "80" in said
     [spec] = load_specs(study_dir)
     rows = [line.split() for line in said.splitlines() if line.startswith("learning rate") and "tuned" in line]
