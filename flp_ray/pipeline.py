@@ -44,6 +44,7 @@ from flp_ray.store import (
     load_tasks,
     proposal_rows,
     run_rows,
+    storage_uri,
     task_rows,
 )
 from flp_ray.study import StudyPlan, make_plan
@@ -75,7 +76,8 @@ def run_study(config: StudyConfig, study_dir: Path, console: Console) -> int:
     check_unchanged(config, study_dir)
     plan = make_plan(config, study_dir)
     check_budget(plan.total, plan.to_do, config.budget)
-    check_disk(study_dir, plan.to_do.disk_bytes)
+    if storage_uri(study_dir) is None:  # text and states of a study on an object store are kept there
+        check_disk(study_dir, plan.to_do.disk_bytes)
     check_tasks(config.measure, None)
     if plan.growth is not None:
         print_growth(plan.growth.as_json(), console)

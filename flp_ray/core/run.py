@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import lru_cache
 from typing import Any, Literal
 
 from flp_ray.core.mixture import Mixture
@@ -161,8 +162,8 @@ class RunSpec:
         """A JSON value that `from_dict` reads back."""
         plain = {name: getattr(self, name) for name in _DEFINITION}
         return plain | {
-            "shape": asdict(self.shape),
-            "recipe": asdict(self.recipe),
+            "shape": dict(_plain(self.shape)),
+            "recipe": dict(_plain(self.recipe)),
             "mixture": self.mixture.as_dict(),
         }
 
@@ -174,6 +175,12 @@ class RunSpec:
         named["mixture"] = Mixture.of(named["mixture"])
         named["recipe"] = Recipe(**named["recipe"])
         return cls(**named)
+
+
+@lru_cache(maxsize=1024)
+def _plain(part: ModelShape | Recipe) -> dict[str, Any]:
+    """A shape or recipe as a JSON value; thousands of runs share each."""
+    return asdict(part)
 
 
 _DEFINITION = tuple(f.name for f in fields(RunSpec) if f.init)

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from flp_ray.core.run import Recipe
 
-KeepCheckpoints = Literal["none", "last", "all"]
+KeepCheckpoints = Literal["none", "last", "kept"]
 """What stays of a finished run's model: nothing, the trained model, or every checkpoint that was measured."""
 
 
@@ -24,7 +24,7 @@ class TrainingConfig(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False
     precision: Literal["fp32", "bf16"] = "fp32"
     checkpoints: int = Field(default=30, ge=1)
     keep_checkpoints: KeepCheckpoints = Field(
-        default="none", description="what stays of a run's weights: none, the last, or all that were measured"
+        default="none", description="what stays of a run's weights: none, the last, or kept: all that were measured"
     )
 
     def recipe(self) -> Recipe:

@@ -85,7 +85,7 @@ def train(
         execution: How the run is spread over workers and fitted into their memory. A process group of as many
             workers exists or can be made from the environment.
         on_progress: Called on rank 0 about once a second and at every checkpoint.
-        keep: `last` leaves the trained model in `model`, as Transformers saves one; `all` every checkpoint that was
+        keep: `last` leaves the trained model in `model`, as Transformers saves one; `kept` every checkpoint that was
             handed out beside it, in `model-step-00000120`.
         measure_all: Whether `on_checkpoint` is called at every checkpoint, whatever the training loss.
         threads: CPU threads; None leaves the process as it is.
@@ -262,7 +262,7 @@ class _Training:
             module.eval()
             with measuring_memory_errors(self.spec):
                 on_checkpoint(checkpoint, module)
-        if keep == "all" and not checkpoint.final:
+        if keep == "kept" and not checkpoint.final:
             self._keep_model(module, f"model-step-{checkpoint.step:08d}")
         self.engine.module.train()
         self.workers.wait()

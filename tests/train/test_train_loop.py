@@ -293,6 +293,18 @@ def test_kept_model_loads_with_transformers(make_spec, make_text, tmp_path):
     assert same_weights(model.state_dict(), recorder.weights[-1])
 
 
+def test_every_measured_checkpoint_may_be_kept(make_spec, make_text, tmp_path):
+    from transformers import LlamaForCausalLM
+
+    spec, recorder = make_spec(), Recorder()
+    train(spec, make_text(spec), tmp_path / "run", on_checkpoint=recorder, keep="kept")
+    clear_states(tmp_path / "run")
+    folders = sorted((tmp_path / "run").iterdir(), key=lambda p: (p.name == "model", p.name))
+    assert len(folders) == len(recorder.weights) > 1
+    for folder, weights in zip(folders, recorder.weights, strict=True):
+        assert same_weights(LlamaForCausalLM.from_pretrained(folder).state_dict(), weights)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_no_extension_is_compiled_and_stdout_stays_clean(tmp_path, precision):
