@@ -29,6 +29,9 @@ END: Literal["end"] = "end"
 Ask = Callable[[], RunSpec | Literal["end"] | None]
 """The next run; `end`: there is none; None: not yet, something that is training must be known before."""
 
+MOST_FAILURES = 1000
+"""Of one run; how many it may have without coming further it counts itself (`run_trial`), unless it dies before."""
+
 Trial = Callable[..., None]
 """A Tune trainable: (config, context) -> None; reports `finished` or `failed` with its `run_id`."""
 
@@ -138,7 +141,7 @@ def _tuner(asking: _Asking, follower: Follower, context: StudyContext, folder: P
         run_config=RunConfig(
             name=f"{context.session}-{asking.asked}",
             storage_path=str(folder),
-            failure_config=FailureConfig(max_failures=-1),  # each run counts its own (`run_trial`)
+            failure_config=FailureConfig(max_failures=MOST_FAILURES),
             callbacks=[follower],
             stop=follower.stopper,
             verbose=0,

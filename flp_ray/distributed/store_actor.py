@@ -92,7 +92,7 @@ class StoreActor:
         return self._too_large.get(run_id)
 
     async def lose_attempt(self, run_id: str, reason: str, *, session: str) -> None:
-        """Records as failed the run's last attempt, if its own process did not live to record an end."""
+        """Counts a failure, and records it as that of the last attempt if its process did not live to do so."""
         async with self._one_at_a_time:
             lost = await asyncio.to_thread(self._writer.open_attempt, run_id)
         if lost is not None:
@@ -100,7 +100,7 @@ class StoreActor:
                 run_id=run_id, attempt=lost, event="failed", at=time.time(), reason=reason, session=session
             )
             await self.append("attempts", row)
-            await self.count_failure(run_id, reason)
+        self._failures[run_id] = (self._failures.get(run_id, (0, ""))[0] + 1, reason)
 
     async def note_progress(self, run_id: str, tokens: int, train_loss: float) -> None:
         """A run has reached a checkpoint; one that lies further than any before it forgives the failures so far."""
@@ -113,10 +113,6 @@ class StoreActor:
         """What the runs have noted since this was asked last: tokens and training loss by run."""
         noted, self._progress = self._progress, {}
         return noted
-
-    async def count_failure(self, run_id: str, reason: str) -> None:
-        """An attempt failed."""
-        self._failures[run_id] = (self._failures.get(run_id, (0, ""))[0] + 1, reason)
 
     async def failures(self, run_id: str) -> tuple[int, str]:
         """Failed attempts since the run last came further, in this call of the study, and the last one's reason."""

@@ -46,25 +46,25 @@ def run_trial(config: dict[str, Any], context: StudyContext) -> None:
     if too_large is not None:
         execution = _smaller(spec, execution, too_large)
     try:
-        if gave_up := _gave_up(spec, context, store):
-            raise GaveUpError(gave_up)  # its process died too often to record an end itself
+        failures, last = store.ask("failures", spec.run_id)
+        if failures > context.resources.retries:
+            raise GaveUpError(last)  # its process died too often to say so itself
         with run_alone(spec, context):
             while not _attempt(spec, context, execution, store):
                 execution = _smaller(spec, execution, execution.micro_batch(spec.batch_sequences))
     except Exception as error:
-        if is_retried(error) and not _gave_up(spec, context, store):
-            raise
+        if is_retried(error) and _another(spec, context, store):
+            raise  # the driver counts it
         ray.tune.report({"run_id": spec.run_id, "failed": reason(error)})
         return
     ray.tune.report({"run_id": spec.run_id, "finished": True})
 
 
-def _gave_up(spec: RunSpec, context: StudyContext, store: RemoteWriter) -> str | None:
-    """The last reason, where more attempts than are allowed have failed without coming further."""
+def _another(spec: RunSpec, context: StudyContext, store: RemoteWriter) -> bool:
+    """Whether this failure may be followed by another attempt."""
     with suppress(FlpRayError):
-        failures, last = store.ask("failures", spec.run_id)
-        return str(last) if failures > context.resources.retries else None
-    return None
+        return bool(store.ask("failures", spec.run_id)[0] < context.resources.retries)
+    return False
 
 
 def _attempt(spec: RunSpec, context: StudyContext, execution: Execution, store: RemoteWriter) -> bool:
@@ -91,7 +91,6 @@ def _attempt(spec: RunSpec, context: StudyContext, execution: Execution, store: 
             store.append("attempts", row)
         if out_of_memory(error) and execution.micro_batch(spec.batch_sequences) > 1:
             return False
-        store.tell("count_failure", spec.run_id, reason(error))
         raise
     return True
 
