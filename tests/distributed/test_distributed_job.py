@@ -79,7 +79,10 @@ def test_a_stopped_job_goes_on_when_it_is_submitted_again_with_another_package(h
         assert time.monotonic() < deadline, job(head, "logs", "first", cwd=tmp_path)[-4000:]
         time.sleep(0.5)
     job(head, "stop", "first", cwd=tmp_path)
-    assert "STOPPED" in job(head, "status", "first", cwd=tmp_path)
+    deadline = time.monotonic() + 120
+    while "STOPPED" not in (said := job(head, "status", "first", cwd=tmp_path)):  # it saves first
+        assert time.monotonic() < deadline, said
+        time.sleep(0.5)
     before = {run.run_id: run.attempts for run in run_states(study_dir) if run.state == "finished"}
     (package / "jobs" / "note.txt").write_text("a file that the first package did not have")
     said = job(head, "submit", "--submission-id=second", "--working-dir", package, "--", *study, cwd=tmp_path)
