@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import ray
 from ray.exceptions import ActorDiedError, RayTaskError
+from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from flp_ray.core.tuning import TrialReport
@@ -43,6 +44,7 @@ class StoreActor:
         self._furthest: defaultdict[str, int] = defaultdict(int)
         self._failures: dict[str, tuple[int, str]] = {}
         self._asked: set[str] = set()
+        self._groups: dict[str, PlacementGroup] = {}
         self._too_large: dict[str, int] = {}
         self._note_memory(read_table(study_dir, "attempts", ["run_id", "reason", "micro_batch_sequences"]))
 
@@ -113,6 +115,14 @@ class StoreActor:
         """What the runs have noted since this was asked last: tokens and training loss by run."""
         noted, self._progress = self._progress, {}
         return noted
+
+    async def note_group(self, run_id: str, group: PlacementGroup) -> None:
+        """The workers of a run have been placed."""
+        self._groups[run_id] = group
+
+    async def left_group(self, run_id: str) -> PlacementGroup | None:
+        """Where the workers of a run's last attempt were placed; asked before they are placed anew."""
+        return self._groups.pop(run_id, None)
 
     async def failures(self, run_id: str) -> tuple[int, str]:
         """Failed attempts since the run last came further, in this call of the study, and the last one's reason."""

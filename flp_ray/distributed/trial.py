@@ -12,6 +12,7 @@ from typing import Any
 import ray.train
 import ray.tune
 from ray.train.torch import TorchConfig, TorchTrainer
+from ray.util.placement_group import get_current_placement_group, remove_placement_group
 
 from flp_ray.core.execution import Execution
 from flp_ray.core.run import RunSpec
@@ -117,6 +118,9 @@ def run_alone(spec: RunSpec, context: StudyContext) -> Iterator[None]:
 def _launch(spec: RunSpec, context: StudyContext, execution: Execution) -> dict[str, Any]:
     if execution.workers == 1:
         return train_and_measure(spec, context, execution)
+    left = RemoteWriter.find(context.study_dir).ask("left_group", spec.run_id)
+    if left is not None:  # its controller died with a node; what it held there would be held for ever
+        remove_placement_group(left)
     resources = {"CPU": context.resources.cpus_per_worker, "GPU": context.resources.gpus_per_worker}
     trainer = TorchTrainer(
         _train_worker,
@@ -138,5 +142,7 @@ def _launch(spec: RunSpec, context: StudyContext, execution: Execution) -> dict[
 
 def _train_worker(config: dict[str, Any]) -> dict[str, Any]:
     """What the first worker returns is the trainer's result; Ray Train's own reports are not needed."""
-    rank = ray.train.get_context().get_world_rank()
-    return train_and_measure(RunSpec.from_dict(config["spec"]), config["context"], config["execution"], rank=rank)
+    spec, context, rank = RunSpec.from_dict(config["spec"]), config["context"], ray.train.get_context().get_world_rank()
+    if rank == 0:
+        RemoteWriter.find(context.study_dir).tell("note_group", spec.run_id, get_current_placement_group())
+    return train_and_measure(spec, context, config["execution"], rank=rank)
