@@ -80,7 +80,7 @@ def test_a_stopped_job_goes_on_when_it_is_submitted_again_with_another_package(h
         time.sleep(0.5)
     job(head, "stop", "first", cwd=tmp_path)
     deadline = time.monotonic() + 120
-    while "STOPPED" not in (said := job(head, "status", "first", cwd=tmp_path)):  # it saves first
+    while "was stopped" not in (said := job(head, "status", "first", cwd=tmp_path)):  # it saves first
         assert time.monotonic() < deadline, said
         time.sleep(0.5)
     before = {run.run_id: run.attempts for run in run_states(study_dir) if run.state == "finished"}
