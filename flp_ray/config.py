@@ -64,10 +64,6 @@ class StudyConfig(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
         """
         return study_place(override or f"{self.storage.rstrip('/')}/{self.study}", self.study)
 
-    def study_dir(self, override: Path | None = None) -> Path:
-        """The study's folder on this machine, absolute."""
-        return self.place(None if override is None else str(override)).folder
-
     def item_sets(self) -> tuple[ItemSet, ...]:
         """The built-in tasks whose questions the data stage makes."""
         return tuple(

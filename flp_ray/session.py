@@ -198,8 +198,10 @@ class Session:
 
         context, evaluators = self._context(text), self.config.resources.evaluators
         handles = [] if evaluators is None else start_evaluators(context, evaluators)
-        yield context
-        handles.clear()  # their actors end with them
+        try:
+            yield context
+        finally:
+            handles.clear()  # their actors end with them
 
     def _context(self, text: PreparedText) -> StudyContext:
         return StudyContext(

@@ -97,8 +97,15 @@ def connected(study_dir: Path, config: ResourcesConfig, *, widest: int) -> Itera
             "name a running head as host:port (not its dashboard), or be unset for a private cluster."
         ) from error
     try:
-        check_fits([node["Resources"] for node in ray.nodes() if node["Alive"]], config, widest)
+        check_fits(live_nodes(), config, widest)
         yield
     finally:
         sys.stdout.flush()
         ray.shutdown()
+
+
+def live_nodes() -> list[dict[str, float]]:
+    """Resources of the nodes that are there now."""
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]

@@ -24,6 +24,7 @@ from flp_ray.core.storage import FileStorage
 from flp_ray.distributed.config import EvaluatorsConfig
 from flp_ray.distributed.context import StudyContext, namespace
 from flp_ray.distributed.failures import reason
+from flp_ray.distributed.measuring import measurer
 from flp_ray.distributed.store_actor import RemoteWriter
 from flp_ray.errors import RunError
 from flp_ray.store import measurement_rows
@@ -50,11 +51,6 @@ class EvaluationJob:
     tokens: int
     train_loss: float
     final: bool
-
-    @property
-    def key(self) -> tuple[str, int]:
-        """What tells it from all others."""
-        return self.run_id, self.tokens
 
 
 class Desk:
@@ -133,8 +129,6 @@ class Evaluator:
             ray.get(desk.done.remote(self._name, time.perf_counter() - began, failure))
 
     def _measure(self, job: EvaluationJob) -> None:
-        from flp_ray.distributed.worker import measurer
-
         folder = handed_over(self._context, job.run_id) / str(job.tokens)
         storage = self._context.storage()
         prefix = f"{_prefix(self._context, job.run_id)}/{job.tokens}/"

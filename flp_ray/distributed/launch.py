@@ -9,12 +9,12 @@ from pathlib import Path
 from shutil import disk_usage, rmtree
 from typing import Any, Literal
 
-import ray
 import ray.tune
 from ray.tune import FailureConfig, RunConfig, TuneConfig, Tuner
 from ray.tune.search import Searcher
 
 from flp_ray.core.run import RunSpec
+from flp_ray.distributed.cluster import live_nodes
 from flp_ray.distributed.context import StudyContext
 from flp_ray.distributed.follower import Follower, Watcher, run_name
 from flp_ray.distributed.resources import Pool, trial_resources
@@ -99,13 +99,11 @@ def train_asked(
         IncompleteError: Too many runs failed.
     """
     asking = _Asking(ask, context, Pool(context.resources, live_nodes))
-    follower = Follower(
-        watcher,
-        on_finished,
-        planned=lambda: asking.asked if planned is None else planned,
-        context=context,
-        on_failed=on_failed,
-    )
+
+    def count() -> int:
+        return asking.asked if planned is None else planned
+
+    follower = Follower(watcher, on_finished, planned=count, context=context, on_failed=on_failed)
     with tune_folder(context.study_dir) as folder:
         while not (asking.over or follower.gives_up):
             asking.begin()
@@ -115,16 +113,11 @@ def train_asked(
     if follower.gives_up:
         run_id, last = list(follower.failures.items())[-1]
         raise IncompleteError(
-            f"{len(follower.failures)} of {asking.asked if planned is None else planned} runs failed on every attempt, "
+            f"{len(follower.failures)} of {count()} runs failed on every attempt, "
             f"more than resources.max_failed_fraction allows, so the study stopped; the last, {run_id}: {last}. What "
             "is measured is stored. Remove the cause and give the same command again."
         )
     return follower.failures
-
-
-def live_nodes() -> list[dict[str, float]]:
-    """Resources of the nodes that are there now."""
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def _tuner(asking: _Asking, follower: Follower, context: StudyContext, folder: Path, trial: Trial) -> Tuner:

@@ -42,7 +42,7 @@ def text_tasks(study_dir: Path, storage_uri: str | None) -> RunTasks:
         stored = _stored(storage_uri)
         open_tasks = []
         for index, task in enumerate(tasks):
-            if all(_is_stored(_name(path, root), stored) for path in task.writes):
+            if all(_is_stored(path, root, stored) for path in task.writes):
                 yield index, _result(task, root, storage_uri)
             else:
                 open_tasks.append(index)
@@ -51,7 +51,9 @@ def text_tasks(study_dir: Path, storage_uri: str | None) -> RunTasks:
             return
         for index in (i for i in open_tasks if tasks[i].here):
             yield index, _run(tasks[index], root, storage_uri)
-        remote = ray.remote(_run).options(num_cpus=CPUS_PER_TASK, max_retries=-1, scheduling_strategy="SPREAD")
+        remote = ray.remote(_run_on_one_core).options(
+            num_cpus=CPUS_PER_TASK, max_retries=-1, scheduling_strategy="SPREAD"
+        )
         waiting = {remote.remote(tasks[i], root, storage_uri): i for i in open_tasks if not tasks[i].here}
         while waiting:
             done, _ = ray.wait(list(waiting), num_returns=1)
@@ -61,9 +63,14 @@ def text_tasks(study_dir: Path, storage_uri: str | None) -> RunTasks:
     return run
 
 
+def _run_on_one_core(task: TextTask, root: Path, storage_uri: str | None) -> Any:
+    """Runs one piece beside others of the same node."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    return _run(task, root, storage_uri)
+
+
 def _run(task: TextTask, root: Path, storage_uri: str | None) -> Any:
     """Runs one piece where it is called."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     storage = None if storage_uri is None else files_at(storage_uri)
     if storage is not None:
         for path in chain(*(_stored_files(path, root, storage) for path in task.reads)):
@@ -93,8 +100,9 @@ def _stored(storage_uri: str | None) -> frozenset[str]:
     return frozenset() if storage_uri is None else frozenset(files_at(storage_uri).names("text/"))
 
 
-def _is_stored(name: str, stored: frozenset[str]) -> bool:
-    return name in stored or any(other.startswith(f"{name}/") for other in stored)
+def _is_stored(path: Path, root: Path, stored: frozenset[str]) -> bool:
+    name = _name(path, root)
+    return name in stored if path.suffix else any(other.startswith(f"{name}/") for other in stored)
 
 
 def _stored_files(path: Path, root: Path, storage: FileStorage) -> list[Path]:

@@ -21,10 +21,11 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 from flp_ray.core.execution import Execution
 from flp_ray.core.run import RunSpec
 from flp_ray.core.tuning import TrialReport
+from flp_ray.distributed.cluster import live_nodes
 from flp_ray.distributed.context import StudyContext, stream_of
 from flp_ray.distributed.failures import is_retried, reason, too_many_failed
 from flp_ray.distributed.follower import last_line
-from flp_ray.distributed.launch import live_nodes, tune_folder
+from flp_ray.distributed.launch import tune_folder
 from flp_ray.distributed.resources import Pool, trial_resources
 from flp_ray.distributed.store_actor import RemoteWriter
 from flp_ray.distributed.text import bring_text

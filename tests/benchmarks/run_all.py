@@ -40,15 +40,7 @@ AIMS = {
 def main() -> int:
     """Runs each benchmark in a process of its own; returns 1 where an aim is missed."""
     figures: dict[str, float] = {}
-    for script in (
-        "bench_predictor",
-        "bench_propose",
-        "bench_store",
-        "bench_runs",
-        "bench_train",
-        "bench_measure",
-        "bench_study",
-    ):
+    for script in SCRIPTS:
         print(f"{script}:", flush=True)
         figures |= _run(script)
     RESULTS.parent.mkdir(exist_ok=True)
