@@ -106,7 +106,7 @@ def study_status(config: StudyConfig, study_dir: Path, console: Console | None) 
     plan = make_plan(config, study_dir)
     states = {state.run_id: state for state in run_states(study_dir)}
     planned = {s.run_id for s in plan.specs}
-    validation = [s for s in load_specs(study_dir) if s.purpose == "validation" and s.run_id not in planned]
+    validation = [s for s in load_specs(study_dir, "validation") if s.run_id not in planned]
     runs = [
         run
         | ({"state": s.state, "attempts": s.attempts, "reason": s.reason} if (s := states.get(run["run_id"])) else _NEW)

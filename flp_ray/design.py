@@ -53,7 +53,7 @@ class SearchPlan:
 def validated_flops(study_dir: Path) -> float:
     """What the finished validation runs of a study's folder have cost."""
     finished = finished_runs(study_dir)
-    return sum(s.flops for s in load_specs(study_dir) if s.purpose == "validation" and s.run_id in finished)
+    return sum(s.flops for s in load_specs(study_dir, "validation") if s.run_id in finished)
 
 
 def plan_search(
@@ -84,9 +84,8 @@ def plan_search(
     if config.rounds is None:
         return None
     decisions, asked = load_decisions(study_dir)
-    finished, recorded = finished_runs(study_dir), load_specs(study_dir)
-    chosen = {d.run_id for d in decisions}
-    sampled = [s for s in recorded if s.purpose == "sampling" and (s.run_id in finished or s.run_id in chosen)]
+    finished, chosen = finished_runs(study_dir), {d.run_id for d in decisions}
+    sampled = [s for s in load_specs(study_dir, "sampling") if s.run_id in finished or s.run_id in chosen]
     decided = tuple(
         replace(s, mixture=mixture) for s in sampled if (mixture := in_sources(s.mixture, config.sources)) is not None
     )

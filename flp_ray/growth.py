@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flp_ray.config import STUDY_FILE, StudyConfig, load_config
-from flp_ray.core.run import RunSpec
+from flp_ray.core.run import Purpose, RunSpec
 from flp_ray.data import source_settings
 from flp_ray.errors import ConfigError
 
@@ -57,7 +57,7 @@ def growth_since(
     new: StudyConfig,
     *,
     planned: Sequence[RunSpec],
-    recorded: Sequence[RunSpec],
+    recorded: Mapping[str, Purpose],
     finished: Collection[str],
 ) -> Growth | None:
     """What is new, and what is used again.
@@ -66,7 +66,7 @@ def growth_since(
         old: The study file that the folder has kept.
         new: The one that is given now.
         planned: The runs that it plans; validation runs follow from what is found and are not among them.
-        recorded: All runs that the folder knows.
+        recorded: What each run that the folder knows may be used for, by run id.
         finished: Ids of those that are trained and measured.
 
     Returns:
@@ -75,9 +75,9 @@ def growth_since(
     changes = tuple(_changes(old.model_dump(mode="json"), new.model_dump(mode="json"), ""))
     if not changes:
         return None
-    wanted, known = {s.run_id for s in planned}, {s.run_id for s in recorded}
+    wanted = {s.run_id for s in planned}
     reused = [s for s in planned if s.run_id in finished]
-    fresh = [s for s in planned if s.run_id not in known]
+    fresh = [s for s in planned if s.run_id not in recorded]
     before = {name: source_settings(source) for name, source in old.text.sources.items()}
     return Growth(
         changes=changes,
@@ -85,7 +85,8 @@ def growth_since(
         reused_flops=sum(s.flops for s in reused),
         reused_sources=tuple(n for n, s in new.text.sources.items() if before.get(n) == source_settings(s)),
         unplanned_runs=sum(
-            s.run_id in finished and s.run_id not in wanted and s.purpose != "validation" for s in recorded
+            run_id in finished and run_id not in wanted and purpose != "validation"
+            for run_id, purpose in recorded.items()
         ),
         new_runs=len(fresh),
         new_flops=sum(s.flops for s in fresh),

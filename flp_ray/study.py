@@ -21,10 +21,10 @@ from flp_ray.execution import Computing, computing
 from flp_ray.fit import check_settings
 from flp_ray.growth import Growth, growth_since, kept_config
 from flp_ray.pinning import read_pin, study_identity
-from flp_ray.plan import Cost, RunFactory, Rung, cost, grid_mixtures, ladder
+from flp_ray.plan import Cost, RunFactory, Rung, cost, ladder
 from flp_ray.plan.ladder import require_size
 from flp_ray.propose.space import Space
-from flp_ray.store import finished_runs, load_specs, storage_uri
+from flp_ray.store import finished_runs, load_specs, run_states, storage_uri
 from flp_ray.tuned import TunedPlan, tuned_plan
 
 
@@ -231,10 +231,10 @@ def make_plan(config: StudyConfig, study_dir: Path) -> StudyPlan:
     targets = factory.targets(config.grid) if config.grid is not None else ()
     if searched is not None:
         sampling = searched.sampling(factory)
-        mixtures = tuple(dict.fromkeys(s.mixture for s in sampling))
     else:
         assert config.grid is not None, "a study has a grid or rounds"
-        sampling, mixtures = factory.sampling(config.grid), grid_mixtures(config.grid, config.sources)
+        sampling = factory.sampling(config.grid)
+    mixtures = tuple(dict.fromkeys(s.mixture for s in sampling))
     both = {s.run_id for s in sampling} & {s.run_id for s in targets}
     for twice in (s for s in targets if s.run_id in both):
         raise ConfigError(
@@ -259,9 +259,8 @@ def make_plan(config: StudyConfig, study_dir: Path) -> StudyPlan:
 
     finished = frozenset(finished_runs(study_dir))
     # Validation is trained at mixtures that nobody knows yet; what it costs hangs on the size alone.
-    recorded, before = load_specs(study_dir), kept_config(study_dir)
-    validated = sum(s.purpose == "validation" and s.run_id in finished for s in recorded)
-    validation = [one] * validation_runs
+    validated = sum(s.run_id in finished for s in load_specs(study_dir, "validation"))
+    validation, before = [one] * validation_runs, kept_config(study_dir)
     missing = [s for s in sampling + targets if s.run_id not in finished] + validation[validated:]
     return StudyPlan(
         config=config,
@@ -279,7 +278,13 @@ def make_plan(config: StudyConfig, study_dir: Path) -> StudyPlan:
         space=space,
         searched=searched,
         tuning=tuning,
-        growth=growth_since(before, config, planned=sampling + targets, recorded=recorded, finished=finished)
+        growth=growth_since(
+            before,
+            config,
+            planned=sampling + targets,
+            recorded={state.run_id: state.purpose for state in run_states(study_dir)},
+            finished=finished,
+        )
         if before
         else None,
     )

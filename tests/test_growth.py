@@ -34,7 +34,7 @@ def study(tmp_path: Path, **changes) -> StudyConfig:
 def growth(tmp_path: Path, old: StudyConfig, new: StudyConfig, done: int = 100) -> Growth | None:
     before, after = make_plan(old, tmp_path / "none").specs, make_plan(new, tmp_path / "none").specs
     finished = {spec.run_id for spec in before[:done]}
-    return growth_since(old, new, planned=after, recorded=before, finished=finished)
+    return growth_since(old, new, planned=after, recorded={s.run_id: s.purpose for s in before}, finished=finished)
 
 
 def test_the_same_file_changes_nothing(tmp_path):

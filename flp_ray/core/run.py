@@ -18,6 +18,9 @@ Purpose = Literal["sampling", "validation", "target"]
 """`sampling` may be fitted on; `validation` and `target` are only predicted and compared."""
 
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
 def stable_hash(value: Any, *, length: int = 12) -> str:
     """A short hash of a JSON value, the same on every machine and in every process.
 
@@ -29,7 +32,7 @@ def stable_hash(value: Any, *, length: int = 12) -> str:
         TypeError: The value has no stable identity (an object, a set, a NaN).
     """
     try:
-        text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        text = _CANONICAL.encode(value)
     except ValueError as error:
         raise TypeError(f"No stable identity for {value!r}: {error}") from error
     return hashlib.sha256(text.encode()).hexdigest()[:length]
@@ -146,13 +149,17 @@ class RunSpec:
         """Training FLOPs spent once `tokens` tokens are seen."""
         return self.shape.flops(tokens, self.sequence_length)
 
+    @property
+    def checkpoints(self) -> int:
+        """Checkpoints of the whole training: those of the recipe, at most one a step."""
+        return min(self.recipe.checkpoints, self.steps)
+
     def checkpoint_steps(self) -> tuple[int, ...]:
         """The steps after which a checkpoint is due: every 1/checkpoints of the training, the last included.
 
         Reference: Chen et al. 2024, section 3.3 (every 1/30 of the training).
         """
-        n = min(self.recipe.checkpoints, self.steps)
-        return tuple(sorted({-(-self.steps * k // n) for k in range(1, n + 1)}))
+        return tuple(-(-self.steps * k // self.checkpoints) for k in range(1, self.checkpoints + 1))
 
     def tokens_at(self, step: int) -> int:
         """Tokens seen after `step` optimiser steps."""

@@ -68,7 +68,7 @@ def cost(
     known = all(rates.values())
     device_seconds = sum(s.flops / rate for s in specs if (rate := rates[s.size])) if known else None
     text_bytes = sum((tokens or 0) * 2 for tokens in source_tokens.values())
-    checkpoints = sum(len(s.checkpoint_steps()) for s in specs)
+    checkpoints = sum(s.checkpoints for s in specs)
     longest = max((s.flops / rate / workers[s.size] for s in specs if (rate := rates[s.size])), default=0.0)
     busy = max(1, min(devices, sum(workers[s.size] for s in specs)))
     device_hours = None if device_seconds is None else device_seconds / 3600

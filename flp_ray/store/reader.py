@@ -120,18 +120,23 @@ def measurements_of(rows: pa.Table) -> list[Measurement]:
     ]
 
 
-def load_specs(folder: str | Path) -> tuple[RunSpec, ...]:
+def load_specs(folder: str | Path, purpose: Purpose | None = None) -> tuple[RunSpec, ...]:
     """Every planned run, by run id.
+
+    Args:
+        folder: The study folder.
+        purpose: Those of one purpose only; None takes all.
 
     Raises:
         StorageError: The table is damaged, or holds runs that this version of flp_ray cannot read.
     """
-    return _specs(str(folder), _identity(folder, "runs"))
+    return _specs(str(folder), _identity(folder, "runs"), purpose)
 
 
 @lru_cache(maxsize=4)
-def _specs(folder: str, version: tuple[str, int]) -> tuple[RunSpec, ...]:
-    rows = read_table(folder, "runs", ["run_id", "spec"]).sort_by("run_id").to_pylist()
+def _specs(folder: str, version: tuple[str, int], purpose: Purpose | None) -> tuple[RunSpec, ...]:
+    condition = None if purpose is None else pc.field("purpose") == purpose
+    rows = read_table(folder, "runs", ["run_id", "spec"], condition).sort_by("run_id").to_pylist()
     specs = []
     for row in rows:
         try:

@@ -14,6 +14,7 @@ SCRIPTS = (
     "bench_predictor",
     "bench_propose",
     "bench_store",
+    "bench_status",
     "bench_runs",
     "bench_train",
     "bench_measure",
