@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from flp_ray.computing import Computing, computing
 from flp_ray.config import StudyConfig, describe_runs
 from flp_ray.core.mixture import Mixture
 from flp_ray.core.prediction import Experiment
@@ -17,7 +18,6 @@ from flp_ray.core.tuning import Tuning
 from flp_ray.data import load_text, text_rate
 from flp_ray.design import SearchPlan, plan_search, study_space
 from flp_ray.errors import ConfigError
-from flp_ray.execution import Computing, computing
 from flp_ray.fit import check_settings
 from flp_ray.growth import Growth, growth_since, kept_config
 from flp_ray.pinning import read_pin, study_identity

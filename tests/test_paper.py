@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from pyarrow.fs import S3FileSystem
 
 from flp_ray.cli import main
 from flp_ray.core.accelerator import ACCELERATORS
@@ -16,9 +15,9 @@ from flp_ray.data.tokenizer import save_trained
 from flp_ray.plan import PAPER_LADDER
 from flp_ray.plan.memory import USABLE
 from flp_ray.store import load_records, load_tasks, run_states
-from tests.store.object_store import credentials, s3_server
+from tests.store.object_store import credentials
+from tests.toy_hub.archive import software_heritage
 from tests.toy_hub.tasks import write_tasks
-from tests.toy_hub.texts import BUCKET as ARCHIVE
 from tests.toy_hub.texts import write_texts
 
 ROOT = Path(__file__).parent.parent
@@ -99,8 +98,7 @@ def test_the_same_file_runs_at_toy_size_on_local_copies_of_the_hub(job, tmp_path
     study = tmp_path / "study.yaml"
     study.write_text(yaml.safe_dump(toy(yaml.safe_load((JOBS / f"{job}.yaml").read_text()))))
     command = [sys.executable, "-m", "flp_ray", "run", study, "--study-dir", tmp_path / "s"]
-    with s3_server() as endpoint:
-        fill_archive(endpoint, blobs if job == "paper-flpm" else {})
+    with software_heritage(blobs if job == "paper-flpm" else {}) as (endpoint, _):
         environment = os.environ | credentials(endpoint)
         environment |= {"FLP_RAY_HUB": str(hub), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
         done = subprocess.run(
@@ -148,19 +146,3 @@ def toy(value: dict) -> dict:
         task["items"] = {"humaneval": 2, "bbh": 27, "mmlu": 57}.get(name, 4)
     value["measure"]["tasks"]["humaneval"] |= {"metric": "pass@4", "samples": 4}
     return value
-
-
-def fill_archive(endpoint: str, blobs: dict[str, bytes]) -> None:
-    """Makes the bucket of Software Heritage's archive."""
-    files = S3FileSystem(
-        access_key="test",
-        secret_key="test",
-        endpoint_override=endpoint.removeprefix("http://"),
-        scheme="http",
-        region="us-east-1",
-        allow_bucket_creation=True,
-    )
-    files.create_dir(ARCHIVE)
-    for key, data in blobs.items():
-        with files.open_output_stream(f"{ARCHIVE}/{key}", compression=None) as out:
-            out.write(data)

@@ -10,8 +10,9 @@ import pytest
 
 from flp_ray.core.hub import HUB_VARIABLE
 from flp_ray.data.tokenizer import save_trained
-from tests.data.hub_server import serve
-from tests.toy_hub.texts import BUCKET, write_texts
+from tests.toy_hub.archive import software_heritage
+from tests.toy_hub.server import serve
+from tests.toy_hub.texts import write_texts
 
 SCRIPT = """
 import json, sys
@@ -41,21 +42,8 @@ def hub(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def archive(hub):
-    from moto.server import ThreadedMotoServer
-    from pyarrow.fs import S3FileSystem
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    endpoint = "http://{}:{}".format(*server.get_host_and_port())
-    client = S3FileSystem(
-        access_key="x", secret_key="x", endpoint_override=endpoint, region="us-east-1", allow_bucket_creation=True
-    )
-    client.create_dir(BUCKET)
-    for key, data in hub[3].items():
-        with client.open_output_stream(f"{BUCKET}/{key}", compression=None) as stream:
-            stream.write(data)
-    yield endpoint
-    server.stop()
+    with software_heritage(hub[3]) as (endpoint, _):
+        yield endpoint
 
 
 def call(what: str, folder: Path, address: str, home: Path, **environment: str) -> str:

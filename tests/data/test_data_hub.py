@@ -11,6 +11,7 @@ from flp_ray.data import load_text, prepare_text, text_rate
 from flp_ray.data.config import TextConfig, TextOrigin
 from flp_ray.data.origins import origin_parts, read_documents
 from flp_ray.errors import TextError
+from tests.toy_hub.archive import software_heritage
 from tests.toy_hub.texts import BUCKET, write_texts
 
 DCLM = {"hub": "mlfoundations/dclm-baseline-1.0"}
@@ -35,28 +36,11 @@ def hub(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def archive(hub):
-    """Software Heritage's bucket on moto's S3, on loopback."""
-    from moto.server import ThreadedMotoServer
-    from pyarrow.fs import S3FileSystem
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    try:
-        endpoint = "http://{}:{}".format(*server.get_host_and_port())
-        client = S3FileSystem(
-            access_key="x", secret_key="x", endpoint_override=endpoint, region="us-east-1", allow_bucket_creation=True
-        )
-        client.create_dir(BUCKET)
-        for key, data in hub[1].items():
-            with client.open_output_stream(f"{BUCKET}/{key}", compression=None) as stream:
-                stream.write(data)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("AWS_ENDPOINT_URL", endpoint)
-            for name in [name for name in os.environ if name.startswith("AWS_") and name != "AWS_ENDPOINT_URL"]:
-                patch.delenv(name)
-            yield client
-    finally:
-        server.stop()
+    with software_heritage(hub[1]) as (endpoint, client), pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        patch.setenv("AWS_ENDPOINT_URL", endpoint)
+        yield client
 
 
 def documents(**origin):

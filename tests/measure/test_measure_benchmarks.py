@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from flp_ray.measure import Measurer, check_tasks
 from flp_ray.measure.config import MeasureConfig
 from flp_ray.measure.lookup import data_sets, files_of, list_what_is_there, manager_for
 from flp_ray.measure.tasks import load_foreign_task
-from tests.measure.hub_server import serve
+from tests.toy_hub.server import serve
 from tests.toy_hub.tasks import HUMANEVAL, humaneval_rows, write_tasks
 
 TABLE_2 = {
@@ -273,6 +274,12 @@ metric_list: [{{metric: exact_match, aggregation: mean, higher_is_better: true}}
         check_tasks(config, None)
 
 
+def tables_sent(requests: list[str]) -> list[str]:
+    """The Parquet files whose content was asked for, as data set and path."""
+    found = (re.fullmatch(r"GET /datasets/(.+)/resolve/[^/]+/(.+\.parquet)", line) for line in requests)
+    return [f"{asked[1]}/{asked[2]}" for asked in found if asked]
+
+
 @pytest.mark.slow
 def test_fetching_copies_what_tasks_name_and_goes_on_where_it_stopped(hub, tmp_path):
     """From a server that speaks as the hub does; a second fetch transfers no data file again."""
@@ -288,20 +295,19 @@ print("PLACES", *places)
     target = tmp_path / "copies"
     arguments = [sys.executable, "-c", code, study("triviaqa", "humaneval").model_dump_json(), str(target)]
     environment = {k: v for k, v in os.environ.items() if k not in (HUB_VARIABLE, "HF_HUB_OFFLINE")}
-    sent: list[str] = []
-    with serve(hub, sent) as address:
+    with serve(hub) as (address, requests):
         environment |= {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1"}
         first = subprocess.run(arguments, capture_output=True, text=True, env=environment)
         assert first.returncode == 0, first.stderr
         assert "SAID mandarjoshi/trivia_qa" in first.stdout
-        data = [name for name in sent if name.endswith(".parquet")]
+        data = tables_sent(requests)
         assert sorted(data) == [
             f"mandarjoshi/trivia_qa/rc.nocontext/{s}-00000-of-00001.parquet" for s in ("test", "train", "validation")
         ] + ["openai/openai_humaneval/openai_humaneval/test-00000-of-00001.parquet"]
         (target / data[0]).unlink()
-        sent.clear()
+        requests.clear()
         again = subprocess.run(arguments, capture_output=True, text=True, env=environment)
-        assert again.returncode == 0 and [n for n in sent if n.endswith(".parquet")] == [data[0]]
+        assert again.returncode == 0 and tables_sent(requests) == [data[0]]
     for name in data:
         assert (target / name).read_bytes() == (hub / name).read_bytes()
     gone = subprocess.run(arguments, capture_output=True, text=True, env=environment | {"HF_HUB_OFFLINE": "1"})

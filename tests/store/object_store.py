@@ -26,7 +26,7 @@ sys.stdin.read()
 
 
 @contextmanager
-def s3_server() -> Iterator[str]:
+def s3_server(bucket: str = BUCKET) -> Iterator[str]:
     """Starts a server with an empty bucket; gives its endpoint."""
     silent = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
     with subprocess.Popen(
@@ -39,20 +39,23 @@ def s3_server() -> Iterator[str]:
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            endpoint = f"127.0.0.1:{int(process.stdout.readline())}"
-            system = S3FileSystem(
-                access_key="test",
-                secret_key="test",
-                region="us-east-1",
-                scheme="http",
-                endpoint_override=endpoint,
-                allow_bucket_creation=True,
-            )
-            system.create_dir(BUCKET)
-            yield f"http://{endpoint}"
+            endpoint = f"http://127.0.0.1:{int(process.stdout.readline())}"
+            client(endpoint).create_dir(bucket)
+            yield endpoint
         finally:
             process.stdin.close()
             process.terminate()
+
+
+def client(endpoint: str) -> S3FileSystem:
+    """The server's buckets as a file system."""
+    return S3FileSystem(
+        access_key="test",
+        secret_key="test",
+        region="us-east-1",
+        endpoint_override=endpoint,
+        allow_bucket_creation=True,
+    )
 
 
 def credentials(endpoint: str) -> dict[str, str]:
