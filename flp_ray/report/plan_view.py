@@ -101,9 +101,10 @@ def _totals(totals: Mapping[str, Any]) -> list[str]:
         for source, value in totals["epochs"].items()
     )
     return [
-        f"{totals['runs']} runs, {totals['tokens']:,} tokens, {totals['flops']:.4g} FLOPs; "
-        f"{totals['remaining_runs']} runs and {totals['remaining_flops']:.4g} FLOPs are still to do",
+        f"{totals['runs']} runs; {totals['remaining_runs']} of them, {totals['remaining_flops']:.4g} FLOPs, "
+        "are still to do",
         f"validation adds up to {totals['validation_runs']} runs, {totals['validation_flops']:.4g} FLOPs",
+        f"with validation: {totals['tokens']:,} tokens, {totals['flops']:.4g} FLOPs",
         *_search(totals),
         *_tuning(totals),
         f"time: {time}",
