@@ -1,4 +1,7 @@
-"""One run as a Ray Tune trial: the attempts' records around it, and the workers inside it."""
+"""One run as a Ray Tune trial: the attempts' records around it, and the workers inside it.
+
+The driver imports this module too, and does without torch: what trains is imported where it is called.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,6 @@ from typing import Any
 
 import ray.train
 import ray.tune
-from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.placement_group import get_current_placement_group, remove_placement_group
 
 from flp_ray.core.execution import Execution
@@ -19,7 +21,6 @@ from flp_ray.core.run import RunSpec
 from flp_ray.distributed.context import StudyContext
 from flp_ray.distributed.failures import is_retried, out_of_memory, reason
 from flp_ray.distributed.store_actor import RemoteWriter
-from flp_ray.distributed.worker import train_and_measure
 from flp_ray.errors import FlpRayError, GaveUpError, RunError, StorageError
 from flp_ray.store import FolderLock, attempt_row
 from flp_ray.train import clear_states
@@ -117,7 +118,11 @@ def run_alone(spec: RunSpec, context: StudyContext) -> Iterator[None]:
 
 def _launch(spec: RunSpec, context: StudyContext, execution: Execution) -> dict[str, Any]:
     if execution.workers == 1:
+        from flp_ray.distributed.worker import train_and_measure
+
         return train_and_measure(spec, context, execution)
+    from ray.train.torch import TorchConfig, TorchTrainer
+
     left = RemoteWriter.find(context.study_dir).ask("left_group", spec.run_id)
     if left is not None:  # its controller died with a node; what it held there would be held for ever
         remove_placement_group(left)
@@ -142,6 +147,8 @@ def _launch(spec: RunSpec, context: StudyContext, execution: Execution) -> dict[
 
 def _train_worker(config: dict[str, Any]) -> dict[str, Any]:
     """What the first worker returns is the trainer's result; Ray Train's own reports are not needed."""
+    from flp_ray.distributed.worker import train_and_measure
+
     spec, context, rank = RunSpec.from_dict(config["spec"]), config["context"], ray.train.get_context().get_world_rank()
     if rank == 0:
         RemoteWriter.find(context.study_dir).tell("note_group", spec.run_id, get_current_placement_group())

@@ -32,7 +32,7 @@ from flp_ray.distributed.text import bring_text
 from flp_ray.distributed.trial import run_alone
 from flp_ray.errors import DivergedError, FlpRayError, IncompleteError
 from flp_ray.store import load_tunings, tuning_rows
-from flp_ray.train import TrainingCheckpoint, clear_states, train
+from flp_ray.train import TrainingCheckpoint, clear_states
 from flp_ray.tune import TuningConfig, rung_tokens
 
 
@@ -130,6 +130,8 @@ def run_tuning_trial(config: dict[str, Any], study: _Study) -> None:
         config: `{"spec": RunSpec.to_dict()}`.
         study: The study and its tuning.
     """
+    from flp_ray.train import train  # loads torch, which the driver does without
+
     trial, context = RunSpec.from_dict(config["spec"]), study.context
     store = RemoteWriter.find(context.study_dir)
     rungs = {tokens: rung for rung, tokens in rung_tokens(trial, study.tuning).items()}

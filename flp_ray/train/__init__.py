@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from flp_ray.train.hardware import accelerator_peak_flops
     from flp_ray.train.loop import train
     from flp_ray.train.model import build_model, export_model
-    from flp_ray.train.state import clear_states
 
+from flp_ray.train.clearing import clear_states
 from flp_ray.train.progress import Progress, TrainingCheckpoint, TrainingSummary
 
 __all__ = [
@@ -32,7 +32,6 @@ __all__ = [
 _PLACES = {
     "accelerator_peak_flops": "hardware",
     "build_model": "model",
-    "clear_states": "state",
     "export_model": "model",
     "train": "loop",
 }

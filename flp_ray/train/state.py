@@ -202,19 +202,6 @@ class States:
         return [outcome for outcome, _ in outcomes]  # type: ignore[misc]
 
 
-def clear_states(folder: Path, *, storage: FileStorage | None = None, prefix: str = "") -> None:
-    """Removes all states of a run, finished or half-written; the folder too where nothing else is in it."""
-    if storage is not None:
-        place = f"{prefix}/" if prefix else ""
-        for name in {n.removeprefix(place).split("/")[0] for n in storage.names(prefix)}:
-            if name.startswith("step-"):
-                storage.remove(f"{place}{name}")
-    for path in [*folder.glob("step-*"), *folder.glob(".step-*")]:
-        shutil.rmtree(path, ignore_errors=True)
-    with contextlib.suppress(OSError):
-        folder.rmdir()
-
-
 def state_bytes(engine: Any) -> int:
     """Bytes that a state takes at most: fp32 master weights and two moments, and names."""
     numbers: int = sum(getattr(p, "ds_numel", p.numel()) for p in engine.module.parameters())
