@@ -6,6 +6,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export PATH="$PWD/.venv/bin:$PATH"
 export RAY_AUTH_MODE=token
+export RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0  # or Ray takes this machine's address for 127.0.0.1 and listens on all
 export FLP_RAY_STORAGE="${FLP_RAY_STORAGE:-$HOME/flp_ray}"
 export FLP_RAY_HUB="${FLP_RAY_HUB:-$HOME/flp_ray/hub}"
 umask 077  # the token lies in a file of this user: ~/.ray/auth_token

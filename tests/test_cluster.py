@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -199,6 +200,17 @@ def test_scripts_parse_and_use_variables_that_somebody_sets(name):
     assigned = set(re.findall(r"\b([A-Z][A-Z_]+)=", text))
     assert used <= assigned | SLURM_GIVES | {"HOME", "PWD", "PATH"}, used
     assert {"FLP_RAY_STORAGE", "FLP_RAY_HUB", "RAY_AUTH_MODE"} <= assigned
+
+
+def test_local_keeps_ray_from_taking_another_address_for_loopback():
+    """Without the variable ray listens on all addresses, whatever --node-ip-address says."""
+    [line] = re.findall(r"^export (RAY_ENABLE\S+=0)\b", read("local.sh"), re.M)
+    assert "--node-ip-address=127.0.0.1" in read("local.sh")
+    code = "from ray._private import services; print(services.resolve_ip_for_localhost('127.0.0.1'))"
+    name, _, value = line.partition("=")
+    argv = [sys.executable, "-c", code]
+    found = subprocess.run(argv, env=os.environ | {name: value}, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "127.0.0.1"
 
 
 def test_local_can_be_executed():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,6 +10,9 @@ from pathlib import Path
 from flp_ray.data.parts import Part
 from flp_ray.data.shards import Shard
 from flp_ray.errors import StorageError
+
+STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+"""Numbers of errors that a disk which is full or not writable gives."""
 
 CHARACTERS_PER_TOKEN = 4
 """Assumed before any text has been tokenised, for large vocabularies; at the high end, so that no one is refused who

@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from flp_ray.core.text import ItemSet
 from flp_ray.data.config import TextConfig, TextOrigin
-from flp_ray.data.disk import check_space
+from flp_ray.data.disk import STORAGE, check_space, free_bytes
 from flp_ray.data.job import enough_characters
+from flp_ray.data.network import network_errors, passing, patiently
 from flp_ray.data.origins import read_documents
-from flp_ray.data.parts import Part, network_errors, opened
+from flp_ray.data.parts import Part, opened
 from flp_ray.data.repositories import CONTENTS, LISTING, Repository, listed_sizes, unreachable, url_name
 from flp_ray.data.software_heritage import contents_of
 from flp_ray.data.tasks import write_json
-from flp_ray.errors import TextError
+from flp_ray.errors import StorageError, TextError
 
 _TOKENIZER = (
     "tokenizer*",
@@ -53,18 +55,19 @@ def fetch_texts(
 
     Raises:
         TextError: A data set or a tokenizer cannot be fetched, or no file of it matches.
-        StorageError: The disk has no room.
+        StorageError: The disk has no room, or the folder cannot be written.
     """
     say = progress if progress is not None else lambda _line: None
     for name, origin in _texts(config, items).items():
         try:
             _fetch_text(name, origin, folder, say)
         except network_errors() as error:
+            _check_disk(error, folder, f"Hub data set {origin.hub!r} (text {name!r})")
             raise unreachable(origin, name, error) from error
     tokenizer = config.tokenizer.hugging_face
     if tokenizer is not None and not Path(tokenizer).is_dir():
         say(f"fetching tokenizer {tokenizer}")
-        _fetch_tokenizer(tokenizer, folder / tokenizer)
+        _fetch_tokenizer(tokenizer, folder)
 
 
 def _texts(config: TextConfig, items: Sequence[ItemSet]) -> dict[str, TextOrigin]:
@@ -88,7 +91,7 @@ def _fetch_text(name: str, origin: TextOrigin, folder: Path, say: Callable[[str]
     write_json(copy / LISTING, sizes)
     for small in ("README.md", origin.urls):
         if small is not None and small in sizes:
-            _fetch_file(origin.hub, small, sizes[small], copy)
+            patiently(partial(_fetch_file, origin.hub, small, sizes[small], copy))
     parts = repository.parts(origin, name)
     write_json(copy / LISTING, sizes | {part.name: part.size for part in parts})
     if origin.max_characters is None:
@@ -99,7 +102,7 @@ def _fetch_text(name: str, origin: TextOrigin, folder: Path, say: Callable[[str]
         if left is not None and left <= 0:
             break
         say(f"fetching {name}: {part.name} ({number} of {len(parts)})")
-        _fetch_file(origin.hub, part.name, part.size, copy)
+        patiently(partial(_fetch_file, origin.hub, part.name, part.size, copy))
         fetched = Part(name=part.name, place=repository.place(part.name), size=part.size)
         if origin.contents is not None:
             fetched = _fetch_contents(fetched, copy)
@@ -169,13 +172,23 @@ def _stretches(rows: Iterator[Any]) -> Iterator[list[Any]]:
         yield stretch
 
 
-def _fetch_tokenizer(name: str, copy: Path) -> None:
+def _fetch_tokenizer(name: str, folder: Path) -> None:
     from huggingface_hub import snapshot_download
 
     try:
-        snapshot_download(name, local_dir=copy, allow_patterns=list(_TOKENIZER))
+        snapshot_download(name, local_dir=folder / name, allow_patterns=list(_TOKENIZER))
     except network_errors() as error:
+        _check_disk(error, folder, f"Tokenizer {name!r}")
         raise TextError(
             f"Tokenizer {name!r} cannot be fetched: {error}. Give the id of a model on the hub, or a folder that holds "
             "a tokenizer; a gated model needs HF_TOKEN."
+        ) from error
+
+
+def _check_disk(error: Exception, folder: Path, what: str) -> None:
+    """Raises what an error of this machine's disk means; those of the network are left to the caller."""
+    if isinstance(error, OSError) and error.errno in STORAGE and not passing(error):
+        raise StorageError(
+            f"{what} cannot be fetched into {folder}: {error.strerror or error}. {free_bytes(folder)} bytes are free; "
+            "free space, or choose a folder with room that can be written."
         ) from error

@@ -77,6 +77,7 @@ def grow_text(
         if manifest is not None and (manifest.settings, manifest.origins) == (settings, origins):
             grown = load_text(folder, local=local)
             if grown is not None:
+                remove_leftovers(folder, grown, spools_alone=True)
                 return grown
         shards = cut_sources(job, [name for name in config.sources if name not in kept.sources])
         job = replace(job, folder=job.folder / stable_hash([settings, origins, shards_hash(shards)]))

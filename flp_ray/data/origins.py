@@ -12,7 +12,8 @@ from typing import Any
 from flp_ray.data.config import TextOrigin
 from flp_ray.data.documents import Document, hash64
 from flp_ray.data.installed import builtin_documents, builtin_versions
-from flp_ray.data.parts import COMPRESSED, KINDS, LINES, Part, lines_of, network_errors, opened, unpacked
+from flp_ray.data.network import network_errors
+from flp_ray.data.parts import COMPRESSED, KINDS, LINES, Part, lines_of, opened, unpacked
 from flp_ray.data.repositories import hub_parts
 from flp_ray.data.software_heritage import contents_of
 from flp_ray.errors import TextError

@@ -102,12 +102,3 @@ def lines_of(stream: Any, start: int = 0, stop: int | None = None) -> Iterator[b
             yield line
     if not under_way and (stop is None or offset < stop):
         yield rest
-
-
-def network_errors() -> tuple[type[Exception], ...]:
-    """What reading a file may raise that is not there, not as it should be, or beyond reach."""
-    import aiohttp
-    from huggingface_hub.errors import HfHubHTTPError
-
-    # Errors of pyarrow and json are ValueErrors; the hub's have the base of whatever HTTP library it is built on.
-    return (OSError, ValueError, RuntimeError, ImportError, EOFError, aiohttp.ClientError, *HfHubHTTPError.__bases__)

@@ -13,7 +13,6 @@ decontamination, but never a document that is held out.
 
 from __future__ import annotations
 
-import errno
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,7 +24,7 @@ from typing import Any
 from flp_ray.core.run import stable_hash
 from flp_ray.core.text import ItemSet, PreparedText
 from flp_ray.data.config import TextConfig
-from flp_ray.data.disk import free_bytes
+from flp_ray.data.disk import STORAGE, free_bytes
 from flp_ray.data.documents import encodable, text_key
 from flp_ray.data.domains import domain_pool, sampled_excerpts
 from flp_ray.data.held import own_task, read_held
@@ -43,8 +42,6 @@ from flp_ray.errors import StorageError, TextError
 
 SAMPLE_CHARACTERS_PER_TOKEN = 3000
 """Text that the BPE is trained on, for each token of its vocabulary: 3 M characters for 1,024 tokens."""
-
-_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 
 
 def prepare_text(
@@ -93,6 +90,7 @@ def prepare_text(
             origins = manifest.origins
         if manifest is not None and prepared is not None and manifest.origins == origins:
             say("text is already prepared")
+            remove_leftovers(folder, prepared, spools_alone=True)  # a kill may have come before it
             return prepared
         job = Job(config=config, items=tuple(items), seed=seed, folder=folder.resolve())
         shards = cut_sources(job, list(config.sources))
@@ -123,20 +121,29 @@ def storage_errors(config: TextConfig, folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _STORAGE:
+        if error.errno in STORAGE:
             raise StorageError(_storage_message(error, config, folder)) from error
         raise
 
 
-def remove_leftovers(folder: Path, text: PreparedText) -> None:
-    """Removes the spools, and text that was prepared with other settings and is not part of this one."""
+def remove_leftovers(folder: Path, text: PreparedText, *, spools_alone: bool = False) -> None:
+    """Removes the spools, and text that was prepared with other settings and is not part of this one.
+
+    Args:
+        folder: The study's text folder.
+        text: What is kept.
+        spools_alone: Leaves other text, which may be growth under way.
+    """
     root = folder.resolve()
     blocks = (*text.sources.values(), *text.domains.values())
     paths = [text.tokenizer, *(b.path for b in blocks), *text.items.values()]
     kept = {Path(path).relative_to(root).parts[0] for path in paths}
     for other in folder.iterdir():
         if other.is_dir() and re.fullmatch(r"[0-9a-f]{12}", other.name):
-            shutil.rmtree(other / "work" if other.name in kept else other, ignore_errors=True)
+            if other.name in kept:
+                shutil.rmtree(other / "work", ignore_errors=True)
+            elif not spools_alone:
+                shutil.rmtree(other, ignore_errors=True)
 
 
 def _prepare(

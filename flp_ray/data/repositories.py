@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 from flp_ray.core.hub import HUB_VARIABLE, local_copy
 from flp_ray.data.config import TextOrigin
 from flp_ray.data.documents import hash64
-from flp_ray.data.parts import COMPRESSED, KINDS, Part, kind_of, network_errors, opened
+from flp_ray.data.network import network_errors
+from flp_ray.data.parts import COMPRESSED, KINDS, Part, kind_of, opened
 from flp_ray.errors import TextError
 
 LISTING = ".flp_ray.json"

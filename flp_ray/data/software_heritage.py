@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any
 
+from flp_ray.data.network import patiently
 from flp_ray.data.parts import Part, opened
 
 BUCKET = "softwareheritage/content"
@@ -66,12 +67,22 @@ def _archive() -> Any:
 
 def _content(archive: Any, entry: Mapping[str, Any]) -> str | None:
     """The text of one file; None where it is gone (its author may ask for that)."""
-    try:
-        with archive.open_input_stream(f"{BUCKET}/{entry['blob_id']}", compression="gzip") as stream:
-            data = bytes(stream.read())
-    except FileNotFoundError:
+    data = patiently(lambda: _bytes(archive, f"{BUCKET}/{entry['blob_id']}"))
+    if data is None:
         return None
     try:
         return data.decode(entry.get("src_encoding") or "utf-8", "replace")
     except LookupError:  # an encoding that Python does not know
         return data.decode("utf-8", "replace")
+
+
+def _bytes(archive: Any, place: str) -> bytes | None:
+    try:
+        with archive.open_input_stream(place, compression="gzip") as stream:
+            return bytes(stream.read())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if "ACCESS_DENIED" in str(error):
+            raise
+        raise ConnectionError(f"{place}: {error}") from error  # pyarrow's errors of S3 are of no closer kind

@@ -6,8 +6,11 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from flp_ray.data.network import patiently
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +49,9 @@ RunTasks = Callable[[Sequence[TextTask]], Iterator[tuple[int, Any]]]
 
 
 def run_here(tasks: Sequence[TextTask]) -> Iterator[tuple[int, Any]]:
-    """Runs tasks in this process, one after the other."""
+    """Runs tasks in this process, one after the other; one that a broken connection ended is called again."""
     for index, task in enumerate(tasks):
-        yield index, task.function(*task.arguments)
+        yield index, patiently(partial(task.function, *task.arguments))
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

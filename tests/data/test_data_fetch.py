@@ -84,7 +84,7 @@ def test_a_study_prepares_from_copies_as_from_the_hub(hub, archive, tmp_path):
     shards = sorted(path.name for path in (copies / "mlfoundations").rglob("*.zst"))
     assert 0 < len(shards) < 6  # no more than max_characters asks for
     assert len(list((copies / "bigcode").rglob(".contents/data/*.parquet"))) == 4
-    assert not list((copies / "togethercomputer").rglob("book*.jsonl"))
+    assert not list((copies / "togethercomputer").rglob("c4*.jsonl"))
     fetched = [line for line in requests if line.startswith("GET") and ("resolve" in line or "mirror" in line)]
     requests.clear()
     call("fetch", copies, address, home)  # nothing is left to fetch, not even from the archive
@@ -118,5 +118,50 @@ def test_what_cannot_be_fetched_is_refused_with_its_name(hub, tmp_path):
     )
     environment = os.environ | {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "home")}
     argv = [sys.executable, "-c", script, str(tmp_path / "copies")]
+    result = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+
+
+FULL = """
+import errno, sys
+from pathlib import Path
+import huggingface_hub
+from flp_ray.data import fetch_texts
+from flp_ray.data.config import TextConfig
+from flp_ray.errors import StorageError
+
+def refused(message, **tokenizer):
+    value = {"sources": {"s": {"hub": "togethercomputer/RedPajama-Data-1T", "urls": "urls/arxiv.txt"}}}
+    if tokenizer:
+        value["sources"] = {"s": {"builtin": "code"}}
+    value |= {"domains": {"d": {"held_out": "s"}}, "tokenizer": tokenizer}
+    try:
+        fetch_texts(TextConfig.model_validate(value), Path(sys.argv[1]))
+    except StorageError as error:
+        assert message in str(error) and sys.argv[1] in str(error) and " bytes are free" in str(error), error
+    else:
+        raise AssertionError(message)
+
+def full(*_, **__):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+refused("Hub data set 'togethercomputer/RedPajama-Data-1T' (text 's') cannot be fetched into ")
+huggingface_hub.snapshot_download = full
+refused("Tokenizer 'someone/tokenizer' cannot be fetched into ", hugging_face="someone/tokenizer")
+"""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_not_an_unreachable_hub(hub, tmp_path):
+    root, address, _, _ = hub
+    copies = tmp_path / "copies"
+    there = root / "togethercomputer" / "mirror" / "redpajama-data-1T" / "v1.0.0" / "arxiv"
+    for path in there.glob("*.jsonl"):  # what is written of them goes to a device that is always full
+        place = copies / "togethercomputer/RedPajama-Data-1T/urls" / address.removeprefix("http://")
+        place = place / path.relative_to(root).with_name(path.name + ".part")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to("/dev/full")
+    environment = os.environ | {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1"}
+    argv = [sys.executable, "-c", FULL, str(copies)]
     result = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr

@@ -154,6 +154,25 @@ def test_growing_again_or_after_an_interruption_gives_the_same(texts, files, tmp
     assert lines == []  # nothing is read
 
 
+def test_a_kill_before_the_clean_up_leaves_nothing_once_it_grows_again(texts, files, tmp_path, monkeypatch):
+    class KilledError(Exception):
+        pass
+
+    def killed(*_) -> None:
+        raise KilledError
+
+    folder = tmp_path / "text"
+    kept = first(files, folder)
+    monkeypatch.setattr("flp_ray.data.grow.remove_leftovers", killed)
+    with pytest.raises(KilledError):
+        grow_text(kept, config_of(files, grown=True), MORE, folder, seed=0)
+    monkeypatch.undo()
+    assert list(folder.rglob("work"))
+    again = grow_text(kept, config_of(files, grown=True), MORE, folder, seed=0)
+    assert not list(folder.rglob("work"))
+    assert load_text(folder) == again and again.content_id == texts[1].content_id
+
+
 def test_growth_in_two_steps_keeps_the_first(texts, files, tmp_path):
     folder = tmp_path / "text"
     kept = first(files, folder)

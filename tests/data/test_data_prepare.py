@@ -233,6 +233,26 @@ def test_sigkill_at_random_moments_changes_nothing(prepared, files, tmp_path):
     assert (again.content_id, again.removed) == (prepared.content_id, prepared.removed)
 
 
+def test_a_kill_before_the_clean_up_leaves_nothing_once_it_is_called_again(files, tmp_path, monkeypatch):
+    class KilledError(Exception):
+        pass
+
+    def killed(*_) -> None:
+        raise KilledError
+
+    monkeypatch.setattr("flp_ray.data.prepare.remove_leftovers", killed)
+    with pytest.raises(KilledError):
+        prepare_text(config_of(files), (), tmp_path / "text", seed=0)
+    monkeypatch.undo()
+    assert list((tmp_path / "text").rglob("work"))
+    growing = tmp_path / "text" / "0123456789ab" / "sources"
+    growing.mkdir(parents=True)
+    text = prepare_text(config_of(files), (), tmp_path / "text", seed=0)
+    assert not list((tmp_path / "text").rglob("work"))
+    assert load_text(tmp_path / "text") == text
+    assert growing.exists()  # it goes on from there
+
+
 def test_a_hugging_face_tokenizer_serves_a_study(files, tmp_path):
     save_trained(["some text of its own " * 20], 300, tmp_path / "own")
     tokenizer = {"vocabulary": 512, "hugging_face": str(tmp_path / "own")}

@@ -117,7 +117,7 @@ def test_prompts_are_those_of_table_2(hub, folder):
     [request, *_] = human.leaves["humaneval"].instances
     assert request.args[0] == humaneval_rows()[0]["prompt"] and request.repeats == 100
     assert request.args[1]["temperature"] == 0.8 and "\ndef" in request.args[1]["until"]
-    assert human.version.startswith("humaneval 1, 0 shots, temperature 0.8, top_p 0.95, 100 samples, Python 3.")
+    assert human.version.startswith("humaneval 2, 0 shots, temperature 0.8, top_p 0.95, 100 samples, Python 3.")
 
 
 @pytest.mark.slow

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -134,6 +137,52 @@ def test_what_is_over_time_is_gone(run, monkeypatch):
     assert _alive() == 0
 
 
+_LAUNCHING = """
+import sys
+from flp_ray.measure.sandbox import Limits, Probe, launch
+launch.probe = lambda: Probe(launcher=sys.argv[1], reasons={})
+launch.secrets.token_hex = lambda _: sys.argv[2]
+launch.run_program("import time\\nwhile True: time.sleep(9)", Limits(wall_seconds=float(sys.argv[3])))
+"""
+
+
+@pytest.mark.parametrize(
+    ("launcher", "ending", "seconds"),
+    [("bwrap", signal.SIGKILL, 60.0), ("unshare", signal.SIGKILL, 60.0), ("unshare", signal.SIGSTOP, 1.0)],
+)
+def test_a_program_does_not_outlive_the_process_that_launched_it(launcher, ending, seconds):
+    """Nor its time limit, where that process stands still."""
+    reason = launch._tried(launcher)
+    if reason is not None:
+        pytest.skip(f"{launcher}: {reason}")
+    argv = [sys.executable, "-c", _LAUNCHING, launcher, f"token-of-{os.getpid()}", str(seconds)]
+    with subprocess.Popen(argv) as launching:
+        try:
+            deadline = time.monotonic() + 30
+            while (
+                _alive() < 4 and time.monotonic() < deadline
+            ):  # the launching one, the launcher, its first, the program
+                time.sleep(0.02)
+            assert _alive() >= 4
+            launching.send_signal(ending)
+            stopped = int(ending == signal.SIGSTOP)
+            deadline = time.monotonic() + 12
+            while _alive() > stopped and time.monotonic() < deadline:
+                time.sleep(0.05)
+            assert _alive() == stopped
+        finally:
+            launching.kill()
+
+
+def test_a_set_has_one_order(run):
+    """Each program passes with about half of all hash seeds; its verdict is one."""
+    for word in ("a", "b", "c"):
+        program = f"assert list({{'yes {word}', 'no {word}'}})[0][0] == 'y'"
+        assert len({run(program) for _ in range(8)}) == 1
+    asserted(run, "import sys\nassert sys.path and not any('site-packages' in p or p in ('', '.') for p in sys.path)")
+    asserted(run, "import sys\nassert sys.flags.safe_path and sys.flags.no_user_site and 'site' not in sys.modules")
+
+
 def test_nobody_else_can_be_killed(run):
     """Neither this process nor the sandbox's first; a program may kill itself."""
     asserted(run, "import os\nassert os.getpid() == 2 and os.getppid() == 1\nos.kill(1, 9); os.kill(1, 15)")
@@ -173,6 +222,19 @@ def test_what_does_not_compile_is_not_run(run, monkeypatch):
     assert {v.outcome for v in verdicts[100:]} == {"failed"} and len(launched) <= 4
     deep = "x = " + "(" * 150 + "1" + ")" * 150
     assert [v.outcome for v in run_programs([deep, "assert 0", "-" * 100_000 + "1"], QUICK)][1] == "failed"
+
+
+@pytest.mark.parametrize("count", [10, 11, 12])
+def test_what_the_compiler_cannot_hold_is_run_by_itself(run, count, monkeypatch):
+    """Its error is no answer about the programs beside it, however many these are: `MemoryError` has 11 letters."""
+    deep = "x = " + "-" * 30_000 + "1"
+    programs = [deep, "x = = 1", *[f"assert {k} != 3" for k in range(count - 2)]]
+    alone = run(deep, PATIENT)
+    assert alone.outcome in ("failed", "killed")
+    expected = [alone, run("x = = 1"), *[run(program) for program in programs[2:]]]
+    assert run_programs(programs, PATIENT) == expected
+    monkeypatch.setattr(launch, "_sure", lambda *_: "MemoryError")
+    assert launch._compiling(programs, PATIENT) == programs
 
 
 def test_no_sandbox_is_refused_with_the_reason(monkeypatch):

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,6 +22,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     root: ClassVar[Path]
     requests: ClassVar[list[str]]
+    cut: ClassVar[Callable[[str], bool]]
 
     def log_message(self, format: str, *args: Any) -> None:
         """Says nothing."""
@@ -86,7 +87,10 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(key, value)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
-        if body:
+        if body and self.cut(self.path):
+            self.wfile.write(data[: len(data) // 2])
+            self.close_connection = True
+        elif body:
             self.wfile.write(data)
 
 
@@ -95,10 +99,15 @@ def _etag(path: Path) -> str:
 
 
 @contextmanager
-def serve(root: Path) -> Iterator[tuple[str, list[str]]]:
-    """Serves a folder; gives the address, and the requests as they come."""
+def serve(root: Path, cut: Callable[[str], bool] = lambda _path: False) -> Iterator[tuple[str, list[str]]]:
+    """Serves a folder; gives the address, and the requests as they come.
+
+    Args:
+        root: The folder.
+        cut: Asked with the path of each answer that has a body, whether its connection ends in the middle.
+    """
     requests: list[str] = []
-    handler = type("Bound", (Handler,), {"root": root, "requests": requests})
+    handler = type("Bound", (Handler,), {"root": root, "requests": requests, "cut": staticmethod(cut)})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

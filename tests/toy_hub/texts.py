@@ -104,7 +104,7 @@ def _dclm(copy: Path, texts: list[str]) -> None:
 def _redpajama(copy: Path, documents: int) -> None:
     """The repository holds lists of URLs; here they name files beside it, as a local mirror would."""
     few = max(documents // 4, 2)
-    subsets = ("arxiv", "book", "c4", "common_crawl", "github", "stackexchange", "wikipedia")
+    subsets = ("arxiv", "c4", "common_crawl", "github", "stackexchange", "wikipedia")
     for index, subset in enumerate(subsets):
         suffix = "jsonl.zst" if subset == "common_crawl" else "jsonl"
         kind = "code" if subset == "github" else "prose"

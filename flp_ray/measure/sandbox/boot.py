@@ -1,9 +1,9 @@
 """Runs inside the sandbox: sets the limits, then runs the program that arrives on stdin, or only compiles several.
 
 The verdict is `+` as soon as the sandbox stands, then the token and the name of what the program raised, if anything;
-of programs to compile, which NUL bytes part, a letter each: `c` where it compiles, `x` where it does not.
+of programs to compile, which NUL bytes part, a letter each: `x` where it is no Python, `c` where it is to be run.
 Nothing but the standard library is there, and of it little is imported, because each program pays for it; launch.py
-hands this file's text to `python -I -S -c`.
+hands this file's text to `python -c`.
 """
 
 import os
@@ -44,6 +44,8 @@ def _compiles(program: bytes) -> str:
         compile(program, "program", "exec")
     except SyntaxError:
         return "x"
+    except (ValueError, MemoryError, RecursionError, OverflowError):
+        return "c"  # to be run by itself, which finds what it raises
     return "c"
 
 

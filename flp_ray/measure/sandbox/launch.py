@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
-import re
 import secrets
 import select
 import shutil
+import signal
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
 from flp_ray.errors import TaskError
 from flp_ray.measure.sandbox.filter import refusing_filter
+from flp_ray.measure.sandbox.interpreter import interpreter
 
 Launcher = Literal["bwrap", "unshare"]
 Mode = Literal["run", "compile"]
@@ -28,8 +30,12 @@ _HERE = Path(__file__).parent
 _NOBODY = "65534"
 _VERDICT_BYTES = 4096
 _COMPILED_AT_ONCE = 128
-_UNUSED_MODULES = re.compile(r"_tkinter|nis|dbm|sqlite|readline|curses|_test|_ssl|ossaudio|spwd|xxlimited")
-"""Extension modules whose many libraries would make each start slower."""
+_GRACE_SECONDS = 5
+"""After its wall limit a sandbox that nobody has ended ends itself."""
+
+_ENVIRONMENT = {"PYTHONHASHSEED": "0"}
+_FLAGS = ("-s", "-P", "-S", "-X", "utf8")
+"""Those of `-I` and `-S`, but the environment is read: with random hashes the order of a set is another in each run."""
 
 _PROBE = """
 import decimal, hashlib, json, os, random, re, socket, string, itertools, heapq, typing
@@ -50,7 +56,8 @@ class Limits:
 
     Attributes:
         wall_seconds: Time from its start to its end.
-        cpu_seconds: Processor time; it decides before the wall does where the machine is busy.
+        cpu_seconds: Processor time; it decides before the wall does where the machine is busy. What a slower
+            processor needs longer for than this is timed out there and may pass elsewhere.
         memory_bytes: Address space of its one process.
         scratch_bytes: All files in its /tmp, and the longest file.
     """
@@ -140,7 +147,7 @@ def _compiling(programs: list[str], limits: Limits) -> list[str]:
     """Those that compile; all of them where compiling them together came to a bad end."""
     encoded = [program.encode(errors="surrogatepass").replace(b"\0", b"?") for program in programs]
     said = _sure("compile", b"\0".join(encoded), limits)
-    if isinstance(said, Verdict) or len(said) != len(programs):
+    if isinstance(said, Verdict) or len(said) != len(programs) or not set(said) <= {"c", "x"}:
         return programs
     return [program for program, letter in zip(programs, said, strict=True) if letter == "c"]
 
@@ -191,13 +198,13 @@ def _run(
     program = _memory_file(source)
     try:
         inside = [mode, str(write), token, *map(str, (limits.memory_bytes, limits.cpu_seconds, limits.scratch_bytes))]
-        command = (_bwrap if launcher == "bwrap" else _unshare)(inside, limits.scratch_bytes, seccomp)
+        command = (_bwrap if launcher == "bwrap" else _unshare)(inside, limits, seccomp)
         process = subprocess.Popen(
             command,
             stdin=program,
             stdout=subprocess.DEVNULL,
             stderr=errors,
-            env={},
+            env=_ENVIRONMENT,
             pass_fds=(write, seccomp),
             start_new_session=True,
         )
@@ -220,7 +227,7 @@ def _judged(said: bytes, token: str, code: int, *, in_time: bool) -> Verdict | s
     if given == token:
         return words
     number = -code if code < 0 else code - 128
-    if not in_time or number == 24:  # SIGXCPU
+    if not in_time or number == signal.SIGXCPU or code == -signal.SIGALRM:
         return Verdict(outcome="timed_out")
     if number > 0:
         return Verdict(outcome="killed", detail=f"signal {number}")
@@ -236,13 +243,14 @@ def _ended(process: subprocess.Popen[bytes], seconds: float) -> bool:
         os.close(handle)
 
 
-def _bwrap(inside: list[str], scratch_bytes: int, seccomp: int) -> list[str]:
-    files = _interpreter()
+def _bwrap(inside: list[str], limits: Limits, seccomp: int) -> list[str]:
+    files = interpreter()
     command = [
         shutil.which("bwrap") or "bwrap",
         "--unshare-all",
         "--die-with-parent",
         "--clearenv",
+        *chain.from_iterable(("--setenv", *pair) for pair in _ENVIRONMENT.items()),
         "--cap-drop",
         "ALL",
     ]
@@ -251,42 +259,22 @@ def _bwrap(inside: list[str], scratch_bytes: int, seccomp: int) -> list[str]:
         command += ["--ro-bind", path, path]
     for path in files.hidden:
         command += ["--tmpfs", path, "--remount-ro", path]
-    command += ["--size", str(scratch_bytes), "--tmpfs", "/tmp", "--chdir", "/tmp", "--remount-ro", "/"]
-    return [*command, "--", files.python, "-I", "-S", "-X", "utf8", "-c", _text("boot.py"), *inside]
+    command += ["--size", str(limits.scratch_bytes), "--tmpfs", "/tmp", "--chdir", "/tmp", "--remount-ro", "/"]
+    return [*command, "--", files.python, *_FLAGS, "-c", _text("boot.py"), *inside]
 
 
-def _unshare(inside: list[str], scratch_bytes: int, seccomp: int) -> list[str]:
-    files = _interpreter()
-    place = ["\n".join(files.shown), "\n".join(files.hidden), str(scratch_bytes), (refusing_filter() or b"").hex()]
+def _unshare(inside: list[str], limits: Limits, seccomp: int) -> list[str]:
+    files = interpreter()
+    seconds = math.ceil(limits.wall_seconds) + _GRACE_SECONDS
+    place = ["\n".join(files.shown), "\n".join(files.hidden), str(limits.scratch_bytes)]
+    place += [(refusing_filter() or b"").hex(), str(seconds)]
     text = _text("mounts.py") + _text("boot.py")
-    return [files.python, "-I", "-S", "-X", "utf8", "-c", text, *inside, *place]
+    return [files.python, *_FLAGS, "-c", text, *inside, *place]
 
 
 @functools.cache
 def _text(name: str) -> str:
     return (_HERE / name).read_text()
-
-
-@dataclass(frozen=True, slots=True)
-class _Interpreter:
-    """Paths that Python needs: the program, files and folders to show, folders in them to hide."""
-
-    python: str
-    shown: list[str]
-    hidden: list[str]
-
-
-@functools.cache
-def _interpreter() -> _Interpreter:
-    python = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
-    library = os.path.realpath(sysconfig.get_path("stdlib"))
-    platform_library = os.path.realpath(sysconfig.get_path("platstdlib", vars={"platbase": sys.base_exec_prefix}))
-    extensions = [p for p in Path(platform_library, "lib-dynload").glob("*.so") if not _UNUSED_MODULES.search(p.name)]
-    linked = subprocess.run(["ldd", python, *map(str, extensions)], capture_output=True, text=True, check=False)
-    libraries = set(re.findall(r"(?:^|=>)\s+(/\S+) \(0x", linked.stdout, re.MULTILINE))
-    shown = sorted({python, *libraries}) + sorted({library, platform_library})
-    hidden = [p for name in ("site-packages", "dist-packages") if (p := f"{library}/{name}") and Path(p).is_dir()]
-    return _Interpreter(python, shown, hidden)
 
 
 def _memory_file(content: bytes) -> int:

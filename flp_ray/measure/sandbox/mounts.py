@@ -1,8 +1,9 @@
 """What bubblewrap does, where it is not installed: new namespaces and an empty file system, then the program.
 
-launch.py hands the text of this file and of boot.py to `python -I -S -c`, so nothing but the standard library is
+launch.py hands the text of this file and of boot.py to `python -c`, so nothing but the standard library is
 there. The process forks twice: the first child is the new PID namespace's first process, which the kernel kills
-with its parent and with which all inside dies; the second runs the program.
+with its parent and with which all inside dies; the second runs the program. The process itself dies with the one that
+launched it, and of its own accord where that one stands still.
 """
 
 # pathlib is slow to import, and each program pays for it.
@@ -89,8 +90,10 @@ def _forked() -> None:
     os._exit(128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status))
 
 
-def enter(shown: "list[str]", hidden: "list[str]", scratch_bytes: int, seccomp: bytes) -> None:
+def enter(shown: "list[str]", hidden: "list[str]", scratch_bytes: int, seccomp: bytes, seconds: int) -> None:
     """Takes this process into the sandbox; only the child that runs the program returns."""
+    _call("prctl", _PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    signal.alarm(seconds)  # children do not inherit it
     user, group = os.getuid(), os.getgid()
     _call("unshare", _NEW_NAMESPACES)
     for name, line in (("setgroups", "deny"), ("uid_map", f"{_NOBODY} {user} 1"), ("gid_map", f"{_NOBODY} {group} 1")):
@@ -104,5 +107,6 @@ def enter(shown: "list[str]", hidden: "list[str]", scratch_bytes: int, seccomp: 
 
 
 if __name__ == "__main__":
-    _shown, _hidden, _scratch, _filter = sys.argv[7:]
-    enter(_shown.split("\n"), _hidden.split("\n") if _hidden else [], int(_scratch), bytes.fromhex(_filter))
+    _shown, _hidden, _scratch, _filter, _seconds = sys.argv[7:]
+    _folders = _hidden.split("\n") if _hidden else []
+    enter(_shown.split("\n"), _folders, int(_scratch), bytes.fromhex(_filter), int(_seconds))
