@@ -71,11 +71,14 @@ def computing(specs: Iterable[RunSpec], resources: ResourcesConfig, study_dir: P
 
 
 def _rates(by_size: Mapping[str, Execution], resources: ResourcesConfig, study_dir: Path) -> dict[str, float | None]:
-    """Over the whole run, measuring included, because that is what a plan has to pay for."""
+    """Over the whole run, measuring included, because that is what a plan has to pay for.
+
+    Of a run that went on after a failure only the seconds since then are recorded, so those of one attempt count.
+    """
     measured: defaultdict[str, list[float]] = defaultdict(list)
     for run in run_states(study_dir):
         busy = sum(s or 0.0 for s in (run.train_seconds, run.measure_seconds, run.save_seconds))
-        if run.state == "finished" and busy and run.size in by_size:
+        if run.state == "finished" and run.attempts == 1 and busy and run.size in by_size:
             measured[run.size].append(run.flops / busy / (run.workers or by_size[run.size].workers))
     stated = resources.expected_flops_per_s
     return {size: median(measured[size]) if measured[size] else stated for size in by_size}

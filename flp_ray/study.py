@@ -93,6 +93,7 @@ class StudyPlan:
                 "validation_flops": runs * self.target_flops,
                 "devices": self.computing.devices,
                 "device_memory_bytes": self.config.resources.device_memory_bytes,
+                "evaluator_device_hours": (self.total.wall_hours or 0.0) * self.config.resources.evaluator_devices,
                 "price": self.config.resources.dollars_per_device_hour,
                 "sizes": self.computing.as_json(self.specs),
             }

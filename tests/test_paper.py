@@ -72,6 +72,7 @@ def test_the_plan_has_the_flops_of_table_1_and_says_what_it_takes(job, capsys, t
         assert how["workers"] * how["micro_batch_sequences"] * how["accumulation"] >= batches[size]
         assert how["device_hours_per_run"] / how["workers"] <= 240
         assert how["zero_stage"] >= 1
+    assert totals["evaluator_device_hours"] == pytest.approx(8 * totals["wall_hours"])
     assert totals["dollars"] == pytest.approx(totals["device_hours"] * totals["price"])
     assert set(totals["source_tokens"]) == set(totals["epochs"])
     assert all(0 < epochs <= 2 for epochs in totals["epochs"].values())
@@ -83,6 +84,16 @@ def test_the_benchmarks_are_those_of_table_2(job):
     assert found == TABLE_2 | {"mmlu": (5, "acc", 0.25)}
     assert tasks["humaneval"]["samples"] == 100
     assert tasks["mmlu"]["weight"] == 0
+
+
+def test_the_one_mixture_is_the_sources_as_they_are():
+    """Shares of the tokens that are left without Books, to three digits; commoncrawl has the rest."""
+    study = yaml.safe_load((JOBS / "paper-flp.yaml").read_text())
+    tokens = {name: source["tokens"] for name, source in study["text"]["sources"].items()}
+    assert sum(tokens.values()) == 1_184_000_000_000 and not any("book" in name for name in tokens)
+    natural = {name: round(count / sum(tokens.values()), 3) for name, count in tokens.items() if name != "commoncrawl"}
+    given = [*study["grid"]["mixtures"], *(m for target in study["grid"]["targets"] for m in target["mixtures"])]
+    assert given == [natural] * 3
 
 
 @pytest.mark.ray

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
@@ -26,6 +27,9 @@ _ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # a study goes on from its store, never from Tune's own snapshots
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # Tune lets one trial wait where the searcher is not its own, so a cluster that grows would be asked for one node
+    # after the other; `Pool` bounds how many wait.
+    "TUNE_MAX_PENDING_TRIALS_PG": "1000",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 
@@ -87,21 +91,43 @@ def connected(study_dir: Path, config: ResourcesConfig, *, widest: int) -> Itera
     address = os.environ.get("RAY_ADDRESS")
     try:
         if address:
-            ray.init(runtime_env={"env_vars": _ENVIRONMENT | environment}, **common)
+            ray.init(runtime_env={"env_vars": beside_job(_ENVIRONMENT | environment)}, **common)
         else:
             os.environ.update(environment)  # the private cluster's processes inherit it, which costs no runtime_env
             ray.init(address="local", include_dashboard=False, **common)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise ResourceError(
-            f"Cannot connect to Ray at {address or 'a private cluster of this machine'}: {error}. RAY_ADDRESS must "
-            "name a running head as host:port (not its dashboard), or be unset for a private cluster."
-        ) from error
+        raise _not_connected(error, address, environment) from None  # the cause may hold credentials
     try:
         check_fits(live_nodes(), config, widest)
         yield
     finally:
         sys.stdout.flush()
         ray.shutdown()
+
+
+def beside_job(environment: dict[str, str]) -> dict[str, str]:
+    """Those variables that the job's own runtime environment leaves open.
+
+    Workers inherit the job's, and Ray refuses a variable that both give, even with the same value.
+    """
+    job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
+    given = (job.get("runtime_env") or {}).get("env_vars") or {}
+    return {name: value for name, value in environment.items() if name not in given}
+
+
+def _not_connected(error: Exception, address: str | None, environment: dict[str, str]) -> ResourceError:
+    said = str(error)
+    if "runtime env" in said or "runtime_env" in said:  # Ray prints the variables with their values
+        return ResourceError(
+            f"Ray at {address} refuses the runtime environment of the study ({type(error).__name__}; its message is "
+            "withheld, since it may hold credentials), which sets "
+            f"{', '.join(sorted(_ENVIRONMENT | environment))}. Leave out those that the job or the cluster sets too, "
+            "or set RAY_OVERRIDE_JOB_RUNTIME_ENV=1."
+        )
+    return ResourceError(
+        f"Cannot connect to Ray at {address or 'a private cluster of this machine'}: {said}. RAY_ADDRESS must "
+        "name a running head as host:port (not its dashboard), or be unset for a private cluster."
+    )
 
 
 def live_nodes() -> list[dict[str, float]]:

@@ -39,7 +39,9 @@ class ResourcesConfig(BaseModel, extra="forbid", frozen=True, allow_inf_nan=Fals
         default=None, gt=0, description="`workers: auto` takes as many workers as keep every run below it"
     )
     max_workers: int | None = Field(
-        default=None, ge=1, description="workers that the cluster holds once it has grown; default: those it has"
+        default=None,
+        ge=1,
+        description="workers that a cluster holds beside the evaluators once it has grown; default: those now",
     )
     max_concurrent_runs: int | None = Field(default=None, ge=1, description="default: as many as the cluster holds")
     evaluators: EvaluatorsConfig | None = Field(
@@ -101,6 +103,11 @@ class ResourcesConfig(BaseModel, extra="forbid", frozen=True, allow_inf_nan=Fals
     def peak(self) -> float | None:
         """Peak FLOP/s of one device; None where nothing is known of it."""
         return self.peak_flops_per_s or (ACCELERATORS[self.accelerator].peak_flops_per_s if self.accelerator else None)
+
+    @property
+    def evaluator_devices(self) -> float:
+        """GPUs that the evaluators hold as long as runs train."""
+        return self.evaluators.count * self.evaluators.gpus if self.evaluators is not None else 0.0
 
     @property
     def expected_flops_per_s(self) -> float | None:

@@ -3,106 +3,43 @@
     training, rank 0 -> weights in the run's folder -> desk -> evaluator -> store, weights removed
 
 A checkpoint that is handed over is as safe as a record: its weights stay in the run's folder, on storage that every
-node reaches, until its record is stored, and whoever trains the run next hands it over again.
+node reaches, until its record is stored, and whoever trains the run next hands it over again. A run is finished only
+once each of its checkpoints is measured; one that cannot be measured fails the attempt.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shutil
+import tempfile
+import threading
 import time
-from collections import defaultdict, deque
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from flp_ray.core.run import RunSpec
 from flp_ray.core.storage import FileStorage
 from flp_ray.distributed.config import EvaluatorsConfig
 from flp_ray.distributed.context import StudyContext, namespace
+from flp_ray.distributed.desk import Desk, EvaluationJob
 from flp_ray.distributed.failures import reason
 from flp_ray.distributed.measuring import measurer
 from flp_ray.distributed.store_actor import RemoteWriter
-from flp_ray.errors import RunError
+from flp_ray.distributed.text import bring_text
+from flp_ray.errors import FlpRayError, RunError
 from flp_ray.store import measurement_rows
 from flp_ray.train import TrainingCheckpoint, export_model
 
 DESK_NAME = "desk"
 _JOB = "job.json"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluationJob:
-    """A checkpoint that waits to be measured.
-
-    Attributes:
-        spec: The run, as `RunSpec.to_dict` gives it.
-        run_id: Its id.
-        tokens: Tokens seen.
-        train_loss: Training loss of the last interval, nats per token.
-        final: Whether the training ends there.
-    """
-
-    spec: dict[str, Any]
-    run_id: str
-    tokens: int
-    train_loss: float
-    final: bool
-
-
-class Desk:
-    """Where checkpoints wait; an actor whose methods wait without blocking each other.
-
-    Args:
-        waiting: Checkpoints of one run that may wait.
-    """
-
-    def __init__(self, waiting: int) -> None:
-        self._waiting = waiting
-        self._queue: deque[EvaluationJob] = deque()
-        self._taken: dict[str, EvaluationJob] = {}
-        self._open: defaultdict[str, set[int]] = defaultdict(set)
-        self._seconds: defaultdict[str, float] = defaultdict(float)
-        self._failed: dict[str, str] = {}
-        self._changed = asyncio.Condition()
-
-    async def put(self, job: EvaluationJob) -> None:
-        """Takes a checkpoint in; waits while too many of its run are there. One that is there already is no second."""
-        async with self._changed:
-            self._failed.pop(job.run_id, None)
-            await self._changed.wait_for(lambda: len(self._open[job.run_id]) < self._waiting)
-            if job.tokens not in self._open[job.run_id]:
-                self._open[job.run_id].add(job.tokens)
-                self._queue.append(job)
-            self._changed.notify_all()
-
-    async def take(self, evaluator: str) -> EvaluationJob:
-        """The next checkpoint for an evaluator; the one that it had when its process died comes first."""
-        async with self._changed:
-            if evaluator not in self._taken:
-                await self._changed.wait_for(lambda: bool(self._queue))
-                self._taken[evaluator] = self._queue.popleft()
-            return self._taken[evaluator]
-
-    async def done(self, evaluator: str, seconds: float, failure: str | None) -> None:
-        """A checkpoint is measured and stored, or cannot be."""
-        async with self._changed:
-            job = self._taken.pop(evaluator)
-            self._open[job.run_id].discard(job.tokens)
-            self._seconds[job.run_id] += seconds
-            if failure is not None:
-                self._failed[job.run_id] = failure
-            self._changed.notify_all()
-
-    async def wait(self, run_id: str) -> tuple[float, str | None]:
-        """Waits until nothing of a run is open; seconds that its measuring took, and why it failed if it did."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: not self._open[run_id])
-            self._open.pop(run_id)
-            return self._seconds.pop(run_id, 0.0), self._failed.pop(run_id, None)
+SIGN_SECONDS = 20.0
+"""Time between two signs of life of an evaluator."""
 
 
 class Evaluator:
@@ -119,26 +56,37 @@ class Evaluator:
     def work(self) -> None:
         """Never returns; ends with the study."""
         desk = _desk(self._context)
+        threading.Thread(target=self._live, daemon=True).start()
         while True:
             job = ray.get(desk.take.remote(self._name))
-            began, failure = time.perf_counter(), None
+            failure = None
             try:
                 self._measure(job)
             except Exception as error:  # noqa: BLE001 - it becomes the run's failure, and the next job is another run's
                 failure = reason(error)
-            ray.get(desk.done.remote(self._name, time.perf_counter() - began, failure))
+            ray.get(desk.done.remote(self._name, failure))
+
+    def _live(self) -> None:
+        """Gives signs of life as long as the process lives, also while it measures."""
+        desk = _desk(self._context)
+        while True:
+            desk.alive.remote()
+            time.sleep(SIGN_SECONDS)
 
     def _measure(self, job: EvaluationJob) -> None:
+        store = RemoteWriter.find(self._context.study_dir)
         folder = handed_over(self._context, job.run_id) / str(job.tokens)
         storage = self._context.storage()
         prefix = f"{_prefix(self._context, job.run_id)}/{job.tokens}/"
-        if storage is not None:
-            for name in storage.names(prefix):
-                storage.get(name, folder / name.removeprefix(prefix))
-        measured = measurer(self._context).measure_folder(
-            folder, RunSpec.from_dict(job.spec), tokens=job.tokens, train_loss=job.train_loss, final=job.final
-        )
-        RemoteWriter.find(self._context.study_dir).append("measurements", measurement_rows(measured))
+        if job.tokens not in store.ask("recorded_tokens", job.run_id):
+            bring_text(self._context, sources=())
+            if storage is not None:
+                for name in storage.names(prefix):
+                    storage.get(name, folder / name.removeprefix(prefix))
+            measured = measurer(self._context).measure_folder(
+                folder, RunSpec.from_dict(job.spec), tokens=job.tokens, train_loss=job.train_loss, final=job.final
+            )
+            store.append("measurements", measurement_rows(measured))
         _remove(folder, storage, prefix)
 
 
@@ -155,71 +103,93 @@ class Handover:
     context: StudyContext
 
     def give(self, checkpoint: TrainingCheckpoint, model: Any) -> None:
-        """Writes a checkpoint's weights down and hands it over; waits where too many are waiting."""
-        folder = handed_over(self.context, self.spec.run_id) / str(checkpoint.tokens)
+        """Writes a checkpoint's weights down and hands it over; waits where too many are waiting.
+
+        One that an earlier attempt handed over, and that waits or has been measured since, is left as it is.
+        """
+        desk, run_id, tokens = _desk(self.context), self.spec.run_id, checkpoint.tokens
+        # In this order: what the desk does not have any more is recorded before it says so.
+        if ray.get(desk.has.remote(run_id, tokens)):
+            return
+        if tokens in RemoteWriter.find(self.context.study_dir).ask("recorded_tokens", run_id):
+            return
+        folder = handed_over(self.context, run_id) / str(tokens)
         draft = folder.with_name(f".{folder.name}")
         for leftover in (draft, folder):
             shutil.rmtree(leftover, ignore_errors=True)
         export_model(model, draft)
-        job: dict[str, Any] = {
-            "tokens": checkpoint.tokens,
-            "train_loss": checkpoint.train_loss,
-            "final": checkpoint.final,
-        }
+        job: dict[str, Any] = {"tokens": tokens, "train_loss": checkpoint.train_loss, "final": checkpoint.final}
         (draft / _JOB).write_text(json.dumps(job))
         storage = self.context.storage()
-        if storage is not None:  # the description last: with it the rest is whole
+        if storage is None:
+            draft.rename(folder)
+        else:  # the description last: with it the rest is whole
             files = sorted((f for f in draft.rglob("*") if f.is_file()), key=lambda f: f.name == _JOB)
             for file in files:
-                name = f"{_prefix(self.context, self.spec.run_id)}/{folder.name}/{file.relative_to(draft).as_posix()}"
+                name = f"{_prefix(self.context, run_id)}/{folder.name}/{file.relative_to(draft).as_posix()}"
                 storage.put(file, name)
-        draft.rename(folder)
+            shutil.rmtree(draft)
         self._put(**job)
 
     def again(self, recorded: set[int]) -> None:
         """Hands over again what an earlier attempt handed over and nobody has measured; removes what is recorded."""
+        ray.get(_desk(self.context).begin.remote(self.spec.run_id))
         folder, storage = handed_over(self.context, self.spec.run_id), self.context.storage()
-        prefix = _prefix(self.context, self.spec.run_id)
-        if storage is not None:
-            for name in storage.names(f"{prefix}/"):
-                if name.endswith(f"/{_JOB}"):
-                    storage.get(name, folder / name.removeprefix(f"{prefix}/"))
-        for described in sorted(folder.glob(f"[0-9]*/{_JOB}")):
-            job = json.loads(described.read_text())
+        for job in self._described(folder, storage):
             if job["tokens"] in recorded:
-                _remove(described.parent, storage, f"{prefix}/{job['tokens']}/")
+                prefix = f"{_prefix(self.context, self.spec.run_id)}/{job['tokens']}/"
+                _remove(folder / str(job["tokens"]), storage, prefix)
             else:
                 self._put(**job)
 
-    def wait(self) -> float:
+    def _described(self, folder: Path, storage: FileStorage | None) -> list[dict[str, Any]]:
+        """What is written down of the checkpoints that were handed over; evaluators may be removing some."""
+        found = []
+        if storage is None:
+            for path in folder.glob(f"[0-9]*/{_JOB}"):
+                with suppress(FileNotFoundError):
+                    found.append(json.loads(path.read_text()))
+        else:
+            with tempfile.TemporaryDirectory() as place:
+                for name in storage.names(f"{_prefix(self.context, self.spec.run_id)}/"):
+                    if name.endswith(f"/{_JOB}"):
+                        with suppress(FlpRayError):
+                            storage.get(name, Path(place, _JOB))
+                            found.append(json.loads(Path(place, _JOB).read_text()))
+        return sorted(found, key=lambda job: int(job["tokens"]))
+
+    def wait(self) -> None:
         """Waits until all are measured and stored.
 
-        Returns:
-            Seconds that the evaluators took.
-
         Raises:
-            RunError: One could not be measured.
+            RunError: One could not be measured, or no evaluator lives.
         """
-        seconds, failure = ray.get(_desk(self.context).wait.remote(self.spec.run_id))
+        failure = ray.get(_desk(self.context).wait.remote(self.spec.run_id))
         if failure is not None:
             raise RunError(f"A checkpoint of run {self.spec.run_id} could not be measured: {failure}")
-        return float(seconds)
 
     def _put(self, *, tokens: int, train_loss: float, final: bool) -> None:
         job = EvaluationJob(
             spec=self.spec.to_dict(), run_id=self.spec.run_id, tokens=tokens, train_loss=train_loss, final=final
         )
-        ray.get(_desk(self.context).put.remote(job))
+        failure = ray.get(_desk(self.context).put.remote(job))
+        if failure is not None:
+            raise RunError(f"A checkpoint of run {self.spec.run_id} waits to be measured, but {failure}")
 
 
 def start_evaluators(context: StudyContext, config: EvaluatorsConfig) -> list[Any]:
-    """Starts the desk and the evaluators.
+    """Starts the desk, on the driver's node, which the study cannot lose, and the evaluators.
 
     Returns:
         Their handles; they live as long as somebody holds these.
     """
     desk = ray.remote(Desk).options(
-        name=DESK_NAME, namespace=namespace(context.study_dir), get_if_exists=True, num_cpus=0, max_concurrency=1000
+        name=DESK_NAME,
+        namespace=namespace(context.study_dir),
+        get_if_exists=True,
+        num_cpus=0,
+        max_concurrency=1000,
+        scheduling_strategy=NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False),
     )
     handles: list[Any] = [desk.remote(config.waiting)]
     for number in range(config.count):

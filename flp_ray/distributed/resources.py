@@ -43,23 +43,30 @@ def execution_of(spec: RunSpec, resources: ResourcesConfig) -> Execution:
 
 def count_workers(nodes: Nodes, config: ResourcesConfig) -> int:
     """How many workers the nodes hold at once, beside the evaluators."""
-    left = [dict(node) for node in nodes]
-    if config.evaluators is not None:
-        for _ in range(config.evaluators.count):
-            _place(config.evaluators, left, config)
+    left, _ = _beside_evaluators(nodes, config)
     return sum(_fitting(node, config) for node in left)
 
 
-def _place(evaluators: EvaluatorsConfig, nodes: list[dict[str, float]], config: ResourcesConfig) -> None:
-    """Takes one evaluator's share off the node that loses the fewest workers by it."""
+def _beside_evaluators(nodes: Nodes, config: ResourcesConfig) -> tuple[list[dict[str, float]], int]:
+    """What the evaluators leave of the nodes, and how many of them have a place."""
+    left, placed = [dict(node) for node in nodes], 0
+    if config.evaluators is not None:
+        placed = sum(_place(config.evaluators, left, config) for _ in range(config.evaluators.count))
+    return left, placed
+
+
+def _place(evaluators: EvaluatorsConfig, nodes: list[dict[str, float]], config: ResourcesConfig) -> bool:
+    """Takes one evaluator's share off the node that loses the fewest workers by it; False where it fits on none."""
     best: tuple[int, int] | None = None
     for number, node in enumerate(nodes):
         rest = _without(node, evaluators)
         if min(rest["CPU"], rest["GPU"]) >= 0:
             loss = _fitting(node, config) - _fitting(rest, config)
             best = min(best or (loss, number), (loss, number))
-    if best is not None:
-        nodes[best[1]] = _without(nodes[best[1]], evaluators)
+    if best is None:
+        return False
+    nodes[best[1]] = _without(nodes[best[1]], evaluators)
+    return True
 
 
 def _without(node: Mapping[str, float], evaluators: EvaluatorsConfig) -> dict[str, float]:
@@ -67,7 +74,7 @@ def _without(node: Mapping[str, float], evaluators: EvaluatorsConfig) -> dict[st
 
 
 def check_fits(nodes: Nodes, config: ResourcesConfig, widest: int) -> None:
-    """Refuses runs that can never start.
+    """Refuses runs that can never start, and evaluators that have no place.
 
     Args:
         nodes: The nodes that are there.
@@ -78,8 +85,16 @@ def check_fits(nodes: Nodes, config: ResourcesConfig, widest: int) -> None:
         ResourceError: They cannot, now or once the cluster has grown to `max_workers`; gives the numbers.
     """
     workers = max(count_workers(nodes, config), config.max_workers or 0)
+    have = "; ".join(f"{n.get('CPU', 0):g} CPUs and {n.get('GPU', 0):g} GPUs" for n in nodes) or "no node"
+    _, placed = _beside_evaluators(nodes, config)
+    if config.evaluators is not None and config.max_workers is None and placed < config.evaluators.count:
+        raise ResourceError(
+            f"resources.evaluators asks for {config.evaluators.count} of {config.evaluators.cpus:g} CPUs and "
+            f"{config.evaluators.gpus:g} GPUs each; the cluster has {len(nodes)} node(s) with {have}, on which "
+            f"{placed} have a place. Lower their count, cpus or gpus, leave evaluators out (the trainings then measure "
+            "themselves), or, where the cluster grows by itself, state resources.max_workers."
+        )
     if workers < widest:
-        have = "; ".join(f"{n.get('CPU', 0):g} CPUs and {n.get('GPU', 0):g} GPUs" for n in nodes) or "no node"
         beside = f" beside {config.evaluators.count} evaluator(s)" if config.evaluators else ""
         raise ResourceError(
             f"A run asks for {widest} worker(s) of {config.cpus_per_worker:g} CPUs and "
@@ -92,7 +107,14 @@ def check_fits(nodes: Nodes, config: ResourcesConfig, widest: int) -> None:
 
 def _fitting(node: Mapping[str, float], config: ResourcesConfig) -> int:
     by_cpu, gpus = math.floor(node.get("CPU", 0) / config.cpus_per_worker), config.gpus_per_worker
-    return min(by_cpu, math.floor(node.get("GPU", 0) / gpus)) if gpus else by_cpu
+    if not gpus:
+        return by_cpu
+    left = node.get("GPU", 0)
+    if gpus >= 1:
+        return min(by_cpu, math.floor(left / gpus))
+    # A share lies on one GPU; what evaluators have left of a GPU may hold some too.
+    part = math.floor(round(left % 1 / gpus, 4))
+    return min(by_cpu, math.floor(left) * math.floor(1 / gpus) + part)
 
 
 @dataclass(slots=True)

@@ -46,7 +46,8 @@ class StoreActor:
         self._asked: set[str] = set()
         self._groups: dict[str, PlacementGroup] = {}
         self._too_large: dict[str, int] = {}
-        self._note_memory(read_table(study_dir, "attempts", ["run_id", "reason", "micro_batch_sequences"]))
+        self._finished: set[str] = set()
+        self._note_attempts(read_table(study_dir, "attempts", ["run_id", "event", "reason", "micro_batch_sequences"]))
 
     async def append(self, table: str, batch: pa.Table) -> int:
         """Appends rows and returns how many were new."""
@@ -66,11 +67,13 @@ class StoreActor:
         for (table, batch, future), outcome in zip(waiting, outcomes, strict=True):
             failed = isinstance(outcome, BaseException)
             if table == "attempts" and not failed:
-                self._note_memory(batch)
+                self._note_attempts(batch)
             future.get_loop().call_soon_threadsafe(future.set_exception if failed else future.set_result, outcome)
 
-    def _note_memory(self, attempts: pa.Table) -> None:
+    def _note_attempts(self, attempts: pa.Table) -> None:
         for row in attempts.to_pylist():
+            if row["event"] == "finished":
+                self._finished.add(row["run_id"])
             micro = row.get("micro_batch_sequences")
             if micro is not None and is_out_of_memory(row.get("reason") or ""):
                 self._too_large[row["run_id"]] = min(micro, self._too_large.get(row["run_id"], micro))
@@ -88,6 +91,10 @@ class StoreActor:
         """How many attempts of a run have been recorded."""
         async with self._one_at_a_time:
             return await asyncio.to_thread(self._writer.attempts_of, run_id)
+
+    async def finished(self, run_id: str) -> bool:
+        """Whether the run has been trained to its end."""
+        return run_id in self._finished
 
     async def too_large(self, run_id: str) -> int | None:
         """The smallest micro batch at which the run has run out of memory; None where it never has."""

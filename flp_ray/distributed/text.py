@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import ray
 
-from flp_ray.core.run import RunSpec
 from flp_ray.core.storage import FileStorage
 from flp_ray.data.tasks import RunTasks, TextTask, run_here
 from flp_ray.distributed.context import StudyContext
@@ -118,19 +117,18 @@ def _name(path: Path, root: Path) -> str:
     return path.absolute().relative_to(root).as_posix()
 
 
-def bring_text(spec: RunSpec, context: StudyContext) -> None:
-    """Makes sure that this node has the text that a run trains on and is measured with; nothing on a shared folder.
+def bring_text(context: StudyContext, *, sources: Iterable[str]) -> None:
+    """Makes sure that this node has what runs are measured with and trained on; nothing on a shared folder.
 
     Args:
-        spec: The run; only the sources of its mixture are brought.
         context: The study.
+        sources: Sources that a run trains on here; none where it is only measured.
     """
     storage = context.storage()
     if storage is None:
         return
     root, text = context.study_dir.absolute(), context.text
-    sources = [text.sources[source] for source in spec.mixture.used()]
-    blocks = [*sources, *text.domains.values()]
+    blocks = [*(text.sources[source] for source in sources), *text.domains.values()]
     files = [Path(file) for file in (*chain(*(b.files() for b in blocks)), *text.items.values())]
     lock = FolderLock(root / "locks" / "text", wait_seconds=DOWNLOAD_WAIT_SECONDS)
     try:

@@ -35,7 +35,8 @@ def run_trial(config: dict[str, Any], context: StudyContext) -> None:
     An attempt that runs out of memory is followed by one with half the micro batch and the same batch, from the last
     saved state; a micro batch that was too large once is not tried again, in later calls neither. Any other failure is
     left to Tune, which starts the trial anew wherever there is room: as often as nodes are lost, as long as the run
-    comes further each time, and `resources.retries` times where it does not.
+    comes further each time, and `resources.retries` times where it does not. A run whose process was lost between the
+    record of its end and Tune's is not trained again.
 
     Args:
         config: `{"spec": RunSpec.to_dict()}`.
@@ -43,30 +44,47 @@ def run_trial(config: dict[str, Any], context: StudyContext) -> None:
     """
     spec = RunSpec.from_dict(config["spec"])
     store = RemoteWriter.find(context.study_dir)
-    execution = context.execution(spec)
-    too_large: int | None = store.ask("too_large", spec.run_id)
-    if too_large is not None:
-        execution = _smaller(spec, execution, too_large)
     try:
-        failures, last = store.ask("failures", spec.run_id)
-        if failures > context.resources.retries:
-            raise GaveUpError(last)  # its process died too often to say so itself
-        with run_alone(spec, context):
-            while not _attempt(spec, context, execution, store):
-                execution = _smaller(spec, execution, execution.micro_batch(spec.batch_sequences))
+        if not store.ask("finished", spec.run_id):
+            give_up_in_time(spec, context, store)
+            _attempts(spec, context, store)
     except Exception as error:
-        if is_retried(error) and _another(spec, context, store):
+        if is_retried(error) and another_attempt(spec, context, store):
             raise  # the driver counts it
         ray.tune.report({"run_id": spec.run_id, "failed": reason(error)})
         return
+    with suppress(FlpRayError, OSError):  # states that stay cost space alone; the run is finished
+        clear_states(context.run_dir(spec.run_id), storage=context.storage(), prefix=context.run_prefix(spec.run_id))
     ray.tune.report({"run_id": spec.run_id, "finished": True})
 
 
-def _another(spec: RunSpec, context: StudyContext, store: RemoteWriter) -> bool:
+def give_up_in_time(spec: RunSpec, context: StudyContext, store: RemoteWriter) -> None:
+    """Ends a run whose process died too often to say so itself.
+
+    Raises:
+        GaveUpError: It failed more than `resources.retries` times without coming further; holds the last reason.
+    """
+    failures, last = store.ask("failures", spec.run_id)
+    if failures > context.resources.retries:
+        raise GaveUpError(last)
+
+
+def another_attempt(spec: RunSpec, context: StudyContext, store: RemoteWriter) -> bool:
     """Whether this failure may be followed by another attempt."""
     with suppress(FlpRayError):
         return bool(store.ask("failures", spec.run_id)[0] < context.resources.retries)
     return False
+
+
+def _attempts(spec: RunSpec, context: StudyContext, store: RemoteWriter) -> None:
+    """Trains the run to its end, with smaller micro batches as long as the memory does not suffice."""
+    execution = context.execution(spec)
+    too_large: int | None = store.ask("too_large", spec.run_id)
+    if too_large is not None:
+        execution = _smaller(spec, execution, too_large)
+    with run_alone(spec, context):
+        while not _attempt(spec, context, execution, store):
+            execution = _smaller(spec, execution, execution.micro_batch(spec.batch_sequences))
 
 
 def _attempt(spec: RunSpec, context: StudyContext, execution: Execution, store: RemoteWriter) -> bool:
@@ -85,8 +103,6 @@ def _attempt(spec: RunSpec, context: StudyContext, execution: Execution, store: 
         busy = costs["train_seconds"] + costs["save_seconds"] + costs["measure_seconds"]
         costs["start_seconds"] = max(0.0, time.perf_counter() - began - busy)
         store.append("attempts", attempt_row(**key, event="finished", at=time.time(), **costs, **how, **where))
-        # Not before: a run is finished once that is stored.
-        clear_states(context.run_dir(spec.run_id), storage=context.storage(), prefix=context.run_prefix(spec.run_id))
     except Exception as error:
         with suppress(FlpRayError):  # a full disk cannot take the reason; the driver tells it all the same
             row = attempt_row(**key, event="failed", at=time.time(), reason=reason(error), **how, **where)

@@ -25,11 +25,11 @@ from flp_ray.distributed.cluster import live_nodes
 from flp_ray.distributed.context import StudyContext, stream_of
 from flp_ray.distributed.failures import is_retried, reason, too_many_failed
 from flp_ray.distributed.follower import last_line
-from flp_ray.distributed.launch import tune_folder
+from flp_ray.distributed.launch import MOST_FAILURES, tune_folder
 from flp_ray.distributed.resources import Pool, trial_resources
 from flp_ray.distributed.store_actor import RemoteWriter
 from flp_ray.distributed.text import bring_text
-from flp_ray.distributed.trial import run_alone
+from flp_ray.distributed.trial import another_attempt, give_up_in_time, run_alone
 from flp_ray.errors import DivergedError, FlpRayError, IncompleteError
 from flp_ray.store import load_tunings, tuning_rows
 from flp_ray.train import TrainingCheckpoint, clear_states
@@ -110,7 +110,7 @@ def _tuner(trials: Sequence[RunSpec], study: _Study, follower: _Follower, *, slo
         run_config=RunConfig(
             name=study.context.session,
             storage_path=str(folder),
-            failure_config=FailureConfig(max_failures=resources.retries),
+            failure_config=FailureConfig(max_failures=MOST_FAILURES),
             callbacks=[follower],
             verbose=0,
         ),
@@ -124,16 +124,26 @@ def trials_over(trials: Sequence[RunSpec], reports: Sequence[TrialReport]) -> se
 
 
 def run_tuning_trial(config: dict[str, Any], study: _Study) -> None:
-    """The Tune trainable: one attempt of one trial, from its last saved state.
+    """The Tune trainable: one attempt of one trial, from its last saved state; failures count as those of runs do.
 
     Args:
         config: `{"spec": RunSpec.to_dict()}`.
         study: The study and its tuning.
     """
-    from flp_ray.train import train  # loads torch, which the driver does without
-
     trial, context = RunSpec.from_dict(config["spec"]), study.context
     store = RemoteWriter.find(context.study_dir)
+    try:
+        _attempt(trial, study, store)
+    except Exception as error:
+        if is_retried(error) and another_attempt(trial, context, store):
+            raise  # the driver counts it
+        ray.tune.report({"run_id": trial.run_id, "failed": reason(error)})
+
+
+def _attempt(trial: RunSpec, study: _Study, store: RemoteWriter) -> None:
+    from flp_ray.train import train  # loads torch, which the driver does without
+
+    context = study.context
     rungs = {tokens: rung for rung, tokens in rung_tokens(trial, study.tuning).items()}
     stored: tuple[TrialReport, ...] = store.ask("trial_reports", trial.run_id)
     known = {report.tokens: report for report in stored if report.event == "measured"}
@@ -143,8 +153,10 @@ def run_tuning_trial(config: dict[str, Any], study: _Study) -> None:
     if trials_over([trial], stored):
         ray.tune.report({"run_id": trial.run_id, "over": True})
         return
+    give_up_in_time(trial, context, store)
 
     def on_checkpoint(checkpoint: TrainingCheckpoint, model: Any) -> None:
+        store.tell("note_progress", trial.run_id, checkpoint.tokens, checkpoint.train_loss)
         if checkpoint.tokens not in rungs or checkpoint.tokens in known:
             return
         loss = _mean_loss(model, context, study.tuning.sequences)
@@ -159,7 +171,7 @@ def run_tuning_trial(config: dict[str, Any], study: _Study) -> None:
 
     try:
         with run_alone(trial, context):
-            bring_text(trial, context)
+            bring_text(context, sources=trial.mixture.used())
             train(
                 trial,
                 stream_of(trial, context.text, context.max_epochs),
@@ -174,10 +186,6 @@ def run_tuning_trial(config: dict[str, Any], study: _Study) -> None:
     except DivergedError as error:  # an answer, not a failure: the hyperparameters are bad
         store.append("tunings", tuning_rows([_diverged(trial, known, error)], at=time.time()))
         ray.tune.report({"run_id": trial.run_id, "diverged": reason(error)})
-    except Exception as error:
-        if is_retried(error):
-            raise
-        ray.tune.report({"run_id": trial.run_id, "failed": reason(error)})
 
 
 def _tell(report: TrialReport, rung: int) -> None:
@@ -269,7 +277,12 @@ class _Follower(Callback):  # type: ignore[misc]
                     writer.append("tunings", tuning_rows([stopped], at=time.time()))
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._watcher.failed(RunSpec.from_dict(trial.config["spec"]), last_line(trial), again=True)
+        spec, why = RunSpec.from_dict(trial.config["spec"]), last_line(trial)
+        with suppress(FlpRayError):  # a full disk must not end the other trials; the watcher tells the reason
+            RemoteWriter.find(self._study.context.study_dir).ask(
+                "lose_attempt", spec.run_id, why, session=self._study.context.session
+            )
+        self._watcher.failed(spec, why, again=True)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._fail(RunSpec.from_dict(trial.config["spec"]), last_line(trial))

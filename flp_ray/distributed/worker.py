@@ -30,14 +30,15 @@ def train_and_measure(spec: RunSpec, context: StudyContext, execution: Execution
         rank: This worker's number.
 
     Returns:
-        Columns of the run's `attempts` row: seconds by activity, rates, peak memory.
+        Columns of the run's `attempts` row: seconds by activity, rates, peak memory. Where evaluators measure, the
+        seconds of measuring are those that the training waited for them.
     """
     store = RemoteWriter.find(context.study_dir)
     recorded: set[int] = store.ask("recorded_tokens", spec.run_id) if rank == 0 else set()
     beside = Handover(spec, context) if context.resources.evaluators is not None and rank == 0 else None
     if beside is not None:
         beside.again(recorded)
-    bring_text(spec, context)
+    bring_text(context, sources=spec.mixture.used())
     stream = stream_of(spec, context.text, context.max_epochs)
     measure_seconds = 0.0
 
@@ -71,7 +72,9 @@ def train_and_measure(spec: RunSpec, context: StudyContext, execution: Execution
         copies_on_cpu=context.resources.evaluators is not None,
     )
     if beside is not None:
-        measure_seconds += beside.wait()
+        began = time.perf_counter()
+        beside.wait()
+        measure_seconds += time.perf_counter() - began
     return {
         "train_seconds": summary.training_seconds,
         "save_seconds": summary.saving_seconds,

@@ -171,6 +171,6 @@ def _micro_batches(spec: RunSpec, base: Execution, wish: Wish) -> list[int]:
     share = base.micro_batch(spec.batch_sequences)
     if wish.micro_batch_sequences is not None:
         return [min(share, wish.micro_batch_sequences)]
-    # As many passes as powers of two would need, each of the same size: none is nearly empty.
+    # The whole share, then as many passes as powers of two would need, each of the same size: none is nearly empty.
     passes = (-(-share // 2**k) for k in reversed(range(share.bit_length())))
-    return list(dict.fromkeys(-(-share // n) for n in passes))
+    return list(dict.fromkeys([share, *(-(-share // n) for n in passes)]))

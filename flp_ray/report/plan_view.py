@@ -68,6 +68,14 @@ def _sizes(sizes: Mapping[str, Any], price: float | None) -> Table:
     return table
 
 
+def _evaluators(totals: Mapping[str, Any]) -> list[str]:
+    hours, price = totals["evaluator_device_hours"], totals["price"]
+    if not hours:
+        return []
+    dollars = "" if price is None else f", {hours * price:,.0f} dollars"
+    return [f"evaluators: up to {hours:,.4g} device hours more{dollars}"]
+
+
 def _search(totals: Mapping[str, Any]) -> list[str]:
     if "budget_flops" not in totals:
         return []
@@ -109,6 +117,7 @@ def _totals(totals: Mapping[str, Any]) -> list[str]:
         *_tuning(totals),
         f"time: {time}",
         *([] if dollars is None else [f"price: {dollars:,.0f} dollars at {totals['price']:g} a device hour"]),
+        *_evaluators(totals),
         *_text(totals),
         f"disk: up to {totals['disk_bytes'] / 1e9:.3g} GB",
         f"most tokens of a source in one run: {needed}",

@@ -94,7 +94,11 @@ def test_a_stopped_job_goes_on_when_it_is_submitted_again_with_another_package(h
 
 
 def test_a_submitted_study_succeeds_and_its_records_stay(head, tmp_path):
-    arguments = ["--working-dir", ".", "--", "python", "jobs/run_study.py", "jobs/smoke.yaml"]
+    given = [
+        "--runtime-env-json",
+        '{"env_vars": {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}}',
+    ]  # the study sets both
+    arguments = [*given, "--working-dir", ".", "--", "python", "jobs/run_study.py", "jobs/smoke.yaml"]
     command = [BIN / "ray", "job", "submit", *arguments, "--study-dir", tmp_path / "s"]
     done = subprocess.run(command, cwd=ROOT, env=head, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert done.returncode == 0, done.stdout[-4000:]

@@ -78,6 +78,16 @@ def test_gpus_bound_the_workers_and_evaluators_take_theirs():
     assert count_workers([node], ResourcesConfig(gpus_per_worker=1, evaluators=beside)) == 3
 
 
+@pytest.mark.parametrize(
+    ("gpus", "share", "evaluators", "workers"),
+    [(2, 0.6, 0, 2), (2, 0.4, 0, 4), (8, 0.3, 0, 24), (2, 0.1, 0, 20), (1, 0.5, 0.5, 1), (1, 0.1, 0.9, 1)],
+)
+def test_a_share_of_a_gpu_never_spans_two(gpus, share, evaluators, workers):
+    beside = EvaluatorsConfig(count=1, gpus=evaluators) if evaluators else None
+    config = ResourcesConfig(gpus_per_worker=share, evaluators=beside)
+    assert count_workers([{"CPU": 64.0, "GPU": float(gpus)}], config) == workers
+
+
 def test_a_run_starts_only_when_all_its_workers_have_room_and_nodes_come_and_go(monkeypatch):
     monkeypatch.setattr("flp_ray.distributed.resources.LOOK_SECONDS", 0.0)
     nodes = [{"CPU": 4.0}]

@@ -91,6 +91,16 @@ def test_the_global_batch_is_kept_whatever_is_chosen(size, power, stage, memory)
     assert micro * passes - share < passes  # all passes are of one size, but for a sequence
 
 
+@pytest.mark.parametrize(("batch", "passes"), [(5, 1), (12, 1), (448, 1), (449, 1)])
+def test_a_share_that_fits_is_taken_whole_whatever_its_number(batch, passes):
+    run = replace(spec("43M"), batch_sequences=batch)
+    chosen = choose_execution(run, auto())
+    assert (chosen.micro_batch(batch), chosen.accumulation(batch)) == (batch, passes)
+    assert memory_use(run, chosen).total <= USABLE * H100
+    tight = choose_execution(run, auto(memory_bytes=memory_use(run, chosen).total / USABLE - 1))
+    assert tight.accumulation(batch) == 2
+
+
 def test_what_is_wished_is_taken():
     chosen = choose_execution(
         spec("0.12B"), Wish(workers=2, zero_stage=2, micro_batch_sequences=4, activation_checkpointing=True)
