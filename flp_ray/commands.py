@@ -16,6 +16,7 @@ from flp_ray.config import StudyConfig, describe_runs
 from flp_ray.core.hub import HUB_VARIABLE
 from flp_ray.core.prediction import Proposal
 from flp_ray.errors import NotEnoughDataError, StorageError
+from flp_ray.mirror import put_study
 from flp_ray.pinning import check_unchanged
 from flp_ray.pipeline import REPORT
 from flp_ray.plan import check_budget
@@ -207,6 +208,7 @@ def report_study(config: StudyConfig, study_dir: Path, console: Console | None) 
     comparisons = validate_stage(plan, study_dir, proposals)
     content = report_content(plan, study_dir, surrogate, proposals, comparisons, model)
     path = write_report(study_dir / REPORT, content)
+    put_study(study_dir)
     if console:
         console.print(f"Report: {path}", highlight=False, soft_wrap=True)
     return {"report": str(path)}

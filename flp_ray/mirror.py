@@ -11,13 +11,15 @@ needed to go on, on any machine.
 
 from __future__ import annotations
 
+import json
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from flp_ray.config import StudyPlace
 from flp_ray.core.storage import FileStorage
-from flp_ray.store import files_at, mount, storage_uri
+from flp_ray.store import FolderLock, files_at, lock_if_free, mount, storage_uri
 
 _OWN = ("tables", "checkpoints", "locks", "tune", "train", "tasks", "storage.json")
 """What is on the object store by other ways, or belongs to this machine."""
@@ -28,9 +30,17 @@ _BIG = (".npy",)
 _LAST = "text.json"
 """Declares text prepared: put when all that it names is there."""
 
+_BROUGHT = ".brought.json"
+"""Size and time of change of each file as it was brought; one that is still so is not put back."""
+
+BRING_WAIT_SECONDS = 60.0
+"""How long a command waits for another one that brings the same study."""
+
 
 def bring_study(place: StudyPlace) -> Path:
     """Makes a study's folder of this machine; for a study on a plain folder that is the study itself.
+
+    While another process of this machine works on the study, the folder is ahead of the store and stays as it is.
 
     Returns:
         The folder.
@@ -41,14 +51,53 @@ def bring_study(place: StudyPlace) -> Path:
     if place.uri is None:
         return place.folder
     mount(place.folder, place.uri)
-    storage = files_at(place.uri)
+    with ExitStack() as held:
+        # A lock of its own: a command must not take the folder of one that is still bringing for ahead of the store.
+        bringing = FolderLock(place.folder / "locks" / "mirror", wait_seconds=BRING_WAIT_SECONDS)
+        held.callback(bringing.release)
+        study = lock_if_free(place.folder)
+        if study is not None:
+            held.callback(study.release)
+            _bring(place.folder, files_at(place.uri))
+    return place.folder
+
+
+def put_study(study_dir: Path) -> None:
+    """Puts what a single command has written; where a run of this machine holds the study, that will put it.
+
+    Raises:
+        StorageError: It cannot be put.
+    """
+    lock = None if storage_uri(study_dir) is None else lock_if_free(study_dir)
+    if lock is not None:
+        try:
+            Mirror(study_dir).put()
+        finally:
+            lock.release()
+
+
+def _bring(folder: Path, storage: FileStorage) -> None:
+    brought = {}
     for name, size in storage.names("").items():
-        local = place.folder / name
+        local = folder / name
         if name.split("/")[0] in _OWN or name.endswith(_BIG):
             continue
-        if not local.exists() or local.stat().st_size != size:
+        if not (_unchanging(name) and local.exists() and local.stat().st_size == size):
             storage.get(name, local)
-    return place.folder
+        brought[name] = _version(local)
+    draft = folder / f"{_BROUGHT}.tmp"
+    draft.write_text(json.dumps(brought), "utf-8")
+    draft.replace(folder / _BROUGHT)
+
+
+def _unchanging(name: str) -> bool:
+    """Whether a file of that name and size is the same wherever it is: prepared text, below its own hash."""
+    return name.startswith("text/") and not name.endswith(_LAST)
+
+
+def _version(file: Path) -> list[int]:
+    status = file.stat()
+    return [status.st_size, status.st_mtime_ns]
 
 
 @dataclass(slots=True)
@@ -61,28 +110,29 @@ class Mirror:
 
     study_dir: Path
     _storage: FileStorage | None = field(init=False)
-    _put: dict[str, tuple[int, int]] = field(init=False, default_factory=dict)
+    _put: dict[str, list[int]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         uri = storage_uri(self.study_dir)
         self._storage = None if uri is None else files_at(uri)
+        if (brought := self.study_dir / _BROUGHT).exists():
+            self._put = json.loads(brought.read_text("utf-8"))
 
     def put(self) -> None:
-        """Puts every file that is new or changed since the last time; returns once they are durable.
+        """Puts every file that is new or changed since it was brought or put; returns once they are durable.
 
         Raises:
             StorageError: One cannot be put.
         """
         if self._storage is None:
             return
-        stored = self._storage.names("") if not self._put else {}
-        for name, file in sorted(self._files().items(), key=lambda item: item[0].endswith(_LAST)):
-            status = file.stat()
-            version = (status.st_size, status.st_mtime_ns)
-            unchanging = name.startswith("text/") and not name.endswith(_LAST)
-            if self._put.get(name) != version and not (unchanging and stored.get(name) == status.st_size):
-                self._storage.put(file, name)
-            self._put[name] = version
+        versions = {name: _version(file) for name, file in self._files().items()}
+        new = [name for name, version in versions.items() if self._put.get(name) != version]
+        stored = self._storage.names("text") if any(map(_unchanging, new)) else {}
+        for name in sorted(new, key=lambda name: name.endswith(_LAST)):
+            if not (_unchanging(name) and stored.get(name) == versions[name][0]):
+                self._storage.put(self.study_dir / name, name)
+            self._put[name] = versions[name]
 
     def _files(self) -> dict[str, Path]:
         found: dict[str, Path] = {}

@@ -19,7 +19,7 @@ from rich.console import Console
 from flp_ray.config import StudyConfig, save_config
 from flp_ray.core.prediction import Experiment, Proposal
 from flp_ray.core.run import RunSpec
-from flp_ray.distributed.context import Question, stream_of
+from flp_ray.distributed.context import CHECKPOINTS, Question, stream_of
 from flp_ray.errors import NotEnoughDataError
 from flp_ray.measure import check_tasks, task_records
 from flp_ray.pinning import check_unchanged
@@ -40,6 +40,7 @@ from flp_ray.stages import (
 from flp_ray.store import (
     comparison_rows,
     experiment_rows,
+    files_at,
     finished_runs,
     load_tasks,
     proposal_rows,
@@ -48,6 +49,7 @@ from flp_ray.store import (
     task_rows,
 )
 from flp_ray.study import StudyPlan, make_plan
+from flp_ray.train import clear_finished
 from flp_ray.tuning_stage import tune_stage
 
 if TYPE_CHECKING:
@@ -84,6 +86,11 @@ def run_study(config: StudyConfig, study_dir: Path, console: Console) -> int:
     print_plan(plan.specs, plan.totals, plan.finished, console)
     with Session(config, study_dir, console, widest=max(plan.computing.workers.values())) as session:
         save_config(config, study_dir)
+        uri = storage_uri(study_dir)
+        # What a kill between the record of a run's end and the removal of its states has left.
+        clear_finished(
+            study_dir / CHECKPOINTS, plan.finished, storage=None if uri is None else files_at(uri), prefix=CHECKPOINTS
+        )
         plan = tune_stage(session, plan)
         session.append("runs", run_rows(plan.specs))
         tasks = task_records(config.measure)

@@ -6,8 +6,8 @@ import pytest
 
 from flp_ray.cli import main
 from flp_ray.config import StudyPlace, study_place
-from flp_ray.mirror import Mirror, bring_study
-from flp_ray.store import files_at, storage_uri
+from flp_ray.mirror import Mirror, bring_study, put_study
+from flp_ray.store import FolderLock, TableWriter, files_at, mount, stage_row, storage_uri
 from tests.store.object_store import BUCKET, credentials, new_address, s3_server
 
 JOBS = Path(__file__).parent.parent / "jobs"
@@ -74,7 +74,8 @@ def test_small_files_go_to_the_store_and_to_another_mirror_and_nothing_else_does
     mirror.put()
     bring_study(there)
     found = {p.relative_to(there.folder).as_posix(): p.read_text() for p in there.folder.rglob("*") if p.is_file()}
-    del found["storage.json"]
+    for own in ("storage.json", "writer.lock", "locks/mirror/writer.lock", ".brought.json"):
+        del found[own]
     assert found == kept | {"study.yaml": "study: b"}  # blocks are brought by those who train on them
 
 
@@ -85,3 +86,51 @@ def test_a_bucket_that_is_not_there_is_refused_and_a_study_without_runs_has_a_st
     assert main(["plan", str(JOBS / "smoke.yaml"), "--study-dir", f"s3://{BUCKET}-that-is-not-there/a"]) == 2
     assert "that-is-not-there" in capsys.readouterr().err
     assert main(["status", str(JOBS / "smoke.yaml"), "--json", "--study-dir", address]) == 0
+
+
+def write(folder: Path, **texts: str) -> None:
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+
+
+def stored(address: str, name: str, folder: Path) -> str:
+    files_at(address).get(name, folder / "stored")
+    return (folder / "stored").read_text()
+
+
+def test_the_mirror_of_a_running_study_is_left_as_it_is(address, tmp_path):
+    here = StudyPlace(tmp_path / "here", address)
+    folder = bring_study(here)
+    write(folder, journal="one")
+    put_study(folder)
+    write(folder, journal="one, two")
+    running = FolderLock(folder, wait_seconds=0)
+    bring_study(here)
+    put_study(folder)
+    assert (folder / "journal").read_text() == "one, two"
+    assert stored(address, "journal", tmp_path) == "one"
+    running.release()
+    put_study(folder)
+    assert stored(address, "journal", tmp_path) == "one, two"
+
+
+def test_a_file_of_the_same_size_is_brought_and_never_put_back(address, tmp_path):
+    here, there = (StudyPlace(tmp_path / name, address) for name in ("here", "there"))
+    for seed in ("seed: 1", "seed: 2"):
+        write(bring_study(here), study=seed)
+        put_study(here.folder)
+        assert (bring_study(there) / "study").read_text() == seed
+    mirror = Mirror(there.folder)
+    write(here.folder, study="seed: 3")
+    put_study(here.folder)
+    mirror.put()
+    assert stored(address, "study", tmp_path) == "seed: 3"
+
+
+def test_a_report_goes_to_the_store(address, tmp_path, monkeypatch):
+    monkeypatch.setenv("FLP_RAY_CACHE", str(tmp_path / "cache"))
+    mount(tmp_path / "mirror", address)
+    with TableWriter(tmp_path / "mirror") as writer:
+        writer.append("stages", stage_row(session="s", stage="plan", seconds=1.0, started=1.0, peak_bytes=1))
+    assert main(["report", str(JOBS / "smoke.yaml"), "--study-dir", address]) == 0
+    assert "<html" in stored(address, "report.html", tmp_path)

@@ -38,7 +38,8 @@ ACCELERATORS: dict[str, Accelerator] = {
 }
 """From the vendors' data sheets; `H100` and `H200` are the SXM forms."""
 
-_MARKS = ("H100 PCIe", "H100 NVL", "H100", "GH200", "H200", "B200", "L40S", "MI300X", "A100")
+_MARKS = ("H100 PCIe", "H100 NVL", "H100", "GH200", "H200 NVL", "H200", "GB200", "B200", "L40S", "MI300X", "A100")
+"""What names hold, those first that hold another. H200 NVL and GB200 have peaks of their own, which are not known."""
 
 
 def accelerator_of(device_name: str, memory_bytes: float) -> Accelerator | None:

@@ -17,7 +17,8 @@ class FileStorage(Protocol):
         """Stores a file under a name; returns once it is durable.
 
         Raises:
-            StorageError: It cannot be stored; a file that was there under that name is as it was.
+            StorageError: It cannot be stored. A file that was there under that name is as it was, or gone where the
+                local file could not be read to its end; it is never a part of the new one.
         """
         ...
 

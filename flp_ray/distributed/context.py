@@ -18,6 +18,9 @@ from flp_ray.measure.config import MeasureConfig
 from flp_ray.store import files_at
 from flp_ray.train.config import KeepCheckpoints
 
+CHECKPOINTS = "checkpoints"
+"""Folder of the runs' states and models, below a study's own."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyContext:
@@ -58,7 +61,7 @@ class StudyContext:
     @staticmethod
     def run_prefix(run_id: str) -> str:
         """The same below the root of the study's storage."""
-        return f"checkpoints/{run_id}"
+        return f"{CHECKPOINTS}/{run_id}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

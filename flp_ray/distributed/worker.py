@@ -68,7 +68,7 @@ def train_and_measure(spec: RunSpec, context: StudyContext, execution: Execution
         rank=rank,
         storage=context.storage(),
         prefix=context.run_prefix(spec.run_id),
-        peak_flops_per_s=context.resources.peak,
+        peak_flops_per_s=context.resources.peak_flops_per_s,  # else what is known of the device itself
         copies_on_cpu=context.resources.evaluators is not None,
     )
     if beside is not None:

@@ -16,7 +16,7 @@ from flp_ray.store.decisions import decision_row, load_decisions
 from flp_ray.store.export import ExportForm, export_records
 from flp_ray.store.finished import MIN_SAMPLING_RUNS, read_finished
 from flp_ray.store.importing import read_records
-from flp_ray.store.lock import FolderLock
+from flp_ray.store.lock import FolderLock, lock_if_free
 from flp_ray.store.losses import final_losses
 from flp_ray.store.place import has_tables
 from flp_ray.store.reader import (
@@ -87,6 +87,7 @@ __all__ = [
     "load_tasks",
     "load_tuned",
     "load_tunings",
+    "lock_if_free",
     "measurement_rows",
     "mount",
     "proposal_rows",

@@ -82,7 +82,8 @@ def open_table(folder: str | Path, name: str) -> DeltaTable | None:
         description = table.metadata().description
         emptied = _emptied(place, table.version())
     except TableNotFoundError as error:
-        if place.local is None and not place.files().get_file_info(_BELOW):
+        below = FileSelector("", recursive=True, allow_not_found=True)
+        if place.local is None and not place.files().get_file_info(below):
             return None
         raise damaged(place, "its log is missing") from error
     except STORAGE_FAILURES as error:
@@ -97,9 +98,6 @@ def open_table(folder: str | Path, name: str) -> DeltaTable | None:
     if emptied is not None:  # delta-rs reads it as a commit without rows
         raise damaged(place, f"its last commit {emptied} is empty")
     return table
-
-
-_BELOW = FileSelector("", recursive=True, allow_not_found=True)
 
 
 def _is_made(place: TablePlace) -> bool:
@@ -128,8 +126,6 @@ def dataset_of(place: TablePlace, table: DeltaTable, *, coded: tuple[str, ...] =
         table: The table, opened there.
         coded: Text columns to read as numbers with a dictionary, which is faster where values repeat.
     """
-    if not coded:
-        return table.to_pyarrow_dataset(filesystem=place.files())
     from pyarrow.dataset import ParquetReadOptions
 
     return table.to_pyarrow_dataset(
@@ -212,9 +208,8 @@ def commit(place: TablePlace, table: DeltaTable, version: int, rows: pa.Table) -
             happened is then unknown.
     """
     if place.local is None:
-        write_deltalake(
-            table, rows, mode="append", commit_properties=CommitProperties(max_commit_retries=0)
-        )  # a second writer is a mistake, not something to retry around
+        # A second writer is a mistake, not something to retry around.
+        write_deltalake(table, rows, mode="append", commit_properties=CommitProperties(max_commit_retries=0))
         return int(table.version())
     from pyarrow.parquet import write_table
 
@@ -235,32 +230,43 @@ def commit(place: TablePlace, table: DeltaTable, version: int, rows: pa.Table) -
     return version + 1
 
 
-def compact(place: TablePlace, table: DeltaTable, *, sweep: bool) -> int:
+def compact(place: TablePlace, table: DeltaTable, version: int, *, sweep: bool) -> int:
     """Merges the small files of many commits into larger ones, and shortens the log.
 
     Args:
         place: Where the table is.
-        table: The table, opened there; brought to its newest version.
+        table: The table, opened there.
+        version: The table's newest version.
         sweep: Whether to remove files replaced more than an hour ago, which lists the whole folder.
 
     Returns:
         The table's new version.
 
     Raises:
-        One of STORAGE_FAILURES; the rows are then as before.
+        One of STORAGE_FAILURES: as by `commit`; the rows are then as before.
     """
     table.update_incremental()
+    _alone(table, version)
     sizes = pa.table(table.get_add_actions(flatten=True))["size_bytes"].to_pylist()
     fitting = (goal for goal in _FILE_BYTES if sum(size for size in sizes if size < goal) < goal / 2)
-    table.optimize.compact(target_size=next(fitting, _FILE_BYTES[-1]))
-    _flush(place, table.version())
+    merged = table.optimize.compact(target_size=next(fitting, _FILE_BYTES[-1]))
+    version = _alone(table, version + (1 if merged["numFilesAdded"] else 0))
+    _flush(place, version)
     table.create_checkpoint()
     table.cleanup_metadata()
     if sweep:
-        table.vacuum(
+        removed = table.vacuum(
             retention_hours=VACUUM_AFTER_HOURS, enforce_retention_duration=False, dry_run=False, full=True
         )  # full: also the files of commits that a kill cut short
+        _alone(table, version + (2 if removed else 0))
     return int(table.version())
+
+
+def _alone(table: DeltaTable, version: int) -> int:
+    """A version that this process made; delta-rs merges and vacuums after what others commit, and takes that in."""
+    if table.version() != version:
+        raise FileExistsError(f"another process has made a version before {table.version()}")
+    return version
 
 
 def small_files(table: DeltaTable) -> int:

@@ -52,13 +52,13 @@ class FolderLock:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
-            except BlockingIOError:
+            except BlockingIOError as error:
                 if time.monotonic() >= deadline:
                     raise StorageError(
                         f"The folder {self._path.parent} is in use by {self._holder()} "
                         f"(waited {wait_seconds:g} s); one process may use it at a time. "
                         f"Wait until it ends, stop it, or give another study folder."
-                    ) from None
+                    ) from error
                 time.sleep(POLL_SECONDS)
             except OSError as error:
                 raise StorageError(
@@ -81,3 +81,17 @@ class FolderLock:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+
+def lock_if_free(folder: Path) -> FolderLock | None:
+    """The lock of a folder, held; None where it is held already.
+
+    Raises:
+        StorageError: The folder cannot be written or locked.
+    """
+    try:
+        return FolderLock(folder, wait_seconds=0)
+    except StorageError as error:
+        if isinstance(error.__cause__, BlockingIOError):
+            return None
+        raise

@@ -91,7 +91,12 @@ def _file_system(scheme: str, environment: tuple[tuple[str, str], ...], patient:
         return GcsFileSystem(retry_time_limit=None if patient else timedelta(seconds=1))
     given: dict[str, Any] = dict(environment)
     endpoint = urlparse(given.pop("endpoint", ""))
-    if endpoint.netloc:
+    if endpoint != urlparse(""):
+        if endpoint.scheme not in ("http", "https") or not endpoint.netloc:
+            raise StorageError(
+                f"AWS_ENDPOINT_URL (or AWS_ENDPOINT_URL_S3) must begin with http:// or https://, received "
+                f"{endpoint.geturl()!r}. Correct it, or unset it for Amazon's own."
+            )
         given |= {"scheme": endpoint.scheme, "endpoint_override": endpoint.netloc}
     retries = AwsStandardS3RetryStrategy(max_attempts=10 if patient else 2)
     return S3FileSystem(**given, connect_timeout=CONNECT_SECONDS, retry_strategy=retries)

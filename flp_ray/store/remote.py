@@ -7,6 +7,7 @@ copied to and fro (`flp_ray.mirror`).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -98,27 +99,26 @@ class _ObjectFiles:
     def put(self, local: Path, name: str) -> None:
         """Stores a file under a name; large ones in parts that appear together.
 
-        A local disk that fails while a large file is read takes the stored file of that name with it: Arrow cannot
-        abandon an upload, so what it made is removed.
+        A local disk that fails, or an interrupt, while a large file is read takes the stored file of that name with
+        it: Arrow cannot abandon an upload, so what it made is removed.
         """
         system, path = self._at(name)
         with in_words(f"{self.uri}/{name}"), local.open("rb") as source:
-            size, sent = os.fstat(source.fileno()).st_size, 0
-            first = source.read(_CHUNK_BYTES)  # before the upload begins, so most failures touch nothing
-            with system.open_output_stream(path) as target:
-                try:
-                    chunk = first
-                    while chunk:
-                        sent += target.write(chunk)
-                        chunk = source.read(_CHUNK_BYTES)
-                except OSError:
-                    sent = -1
-                    raise
-                finally:
-                    torn = sent != size
-            if torn:
-                system.delete_file(path)
-                raise OSError(f"{local} changed while it was read")
+            size = os.fstat(source.fileno()).st_size
+            chunk = source.read(_CHUNK_BYTES)  # before the upload begins, so most failures touch nothing
+            target = system.open_output_stream(path)
+            try:
+                while chunk:
+                    target.write(chunk)
+                    chunk = source.read(_CHUNK_BYTES)
+                if target.tell() != size:
+                    raise OSError(f"{local} changed while it was read")
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    target.close()  # where that fails too, nothing has appeared
+                    system.delete_file(path)
+                raise
+            target.close()
 
     def get(self, name: str, local: Path) -> None:
         """Copies a stored file to a local path."""

@@ -244,7 +244,7 @@ class _OpenTable:
         """Merges the small files."""
         now = time.monotonic()
         sweep = self._swept is None or now - self._swept > _SWEEP_SECONDS
-        self._version = compact(self.place, self._table, sweep=sweep)
+        self._version = compact(self.place, self._table, self._version, sweep=sweep)
         self._swept = now if sweep else self._swept
         self.small = small_files(self._table)
 
@@ -254,8 +254,9 @@ class _OpenTable:
         for name, value in key.items():
             condition = condition & (pc.field(name) == value)
         try:
-            self._table.update_incremental()
-            places = [*self.waiting, dataset_of(self.place, self._table).to_table(filter=condition)]
+            # Not self._table: its version must stay that of the index, or another writer's rows would go unseen.
+            newest = DeltaTable(self.place.uri, storage_options=self.place.options)
+            places = [*self.waiting, dataset_of(self.place, newest).to_table(filter=condition)]
         except STORAGE_FAILURES as error:
             raise damaged(self.place, cause_in_words(error)) from error
         rows: list[Mapping[str, Any]] = [row for table in places for row in table.filter(condition).to_pylist()]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from flp_ray.train.loop import train
     from flp_ray.train.model import build_model, export_model
 
-from flp_ray.train.clearing import clear_states
+from flp_ray.train.clearing import clear_finished, clear_states
 from flp_ray.train.progress import Progress, TrainingCheckpoint, TrainingSummary
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "TrainingSummary",
     "accelerator_peak_flops",
     "build_model",
+    "clear_finished",
     "clear_states",
     "export_model",
     "train",

@@ -161,8 +161,9 @@ def engine_config(spec: RunSpec, execution: Execution, device: torch.device) -> 
         "zero_optimization": {"stage": stage},
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
-        # A gradient that is not finite shows in the loss, and ends the run; DeepSpeed would skip the step unsaid.
-        "bf16": {"enabled": recipe.precision == "bf16", "check_grad_overflow": False},
+        # DeepSpeed leaves out a step whose gradient is not finite, and the loop then ends the run. Unchecked, stage 2
+        # would take it into the weights, and a run whose last step it is would end as if nothing had happened.
+        "bf16": {"enabled": recipe.precision == "bf16", "check_grad_overflow": True},
         "steps_per_print": 10**12,
     }
     if recipe.precision == "bf16":

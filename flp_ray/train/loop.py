@@ -6,7 +6,6 @@ import contextlib
 import gc
 import math
 import random
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +32,7 @@ from flp_ray.train.engine import (
 from flp_ray.train.hardware import accelerator_peak_flops
 from flp_ray.train.loss import TokenLoss
 from flp_ray.train.memory import keep_freed_memory, measuring_memory_errors, memory_errors
-from flp_ray.train.model import build_model, export_model, plain_module, use_kernels
+from flp_ray.train.model import build_model, keep_model, plain_module, use_kernels
 from flp_ray.train.position import Clock, Position
 from flp_ray.train.progress import Progress, TrainingCheckpoint, TrainingSummary, summarise
 from flp_ray.train.state import States
@@ -92,8 +91,8 @@ def train(
         rank: This process, 0 to workers - 1.
         storage: Where states and kept models go, under `prefix`; None keeps them in `folder`.
         prefix: The run's place in the storage.
-        peak_flops_per_s: What one worker's device computes at most, for the utilisation; None takes what is known
-            of it.
+        peak_flops_per_s: What one worker's device computes at most in the run's precision, for the utilisation;
+            None takes what is known of it.
         copies_on_cpu: At ZeRO stage 3, whether the model handed out is copied to the host's memory, for an
             `on_checkpoint` that only saves it, instead of the device's.
 
@@ -102,8 +101,8 @@ def train(
 
     Raises:
         ConfigError: The kernels cannot be had.
-        DivergedError: The loss is not a finite number.
-        StorageError: A state cannot be saved.
+        DivergedError: The loss, or the gradient of a step, is not finite.
+        StorageError: A state or a kept model cannot be saved.
         OutOfMemoryError: The memory does not suffice; what was taken is free again.
         RunError: The process group does not fit, or measuring ran out of memory.
 
@@ -157,7 +156,7 @@ class _Training:
             loss = TokenLoss(model, execution.kernels, recompute=execution.activation_checkpointing)
             self.engine = build_engine(spec, loss, self.device, execution)
             closing.callback(self._close)
-        self.clip_norm = spec.recipe.clip_norm if engine_stage(spec, execution) == 0 else None
+        self.clip_norm = (spec.recipe.clip_norm or math.inf) if engine_stage(spec, execution) == 0 else None
         self.parameters = list(self.engine.module.parameters())
         # Summed on the device in double precision, so that no step waits for the host.
         self.interval_loss = torch.zeros((), dtype=torch.float64, device=self.device)
@@ -217,10 +216,13 @@ class _Training:
             self.engine.backward(loss * workers)
             self.interval_loss += loss.detach()
         if self.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
+            norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
+            self.interval_loss += norm * 0  # not a number where a gradient is not finite
         for group in self.engine.optimizer.param_groups:
             group["lr"] = spec.learning_rate * learning_rate_factor(spec, self.position.step)
         self.engine.step()
+        if getattr(self.engine.optimizer, "overflow", False):  # DeepSpeed has left the step out
+            self.interval_loss += math.nan
         self.position.step += 1
         if self.device.type == "cpu" and workers == 1 and not math.isfinite(float(self.interval_loss)):
             self._diverged(float(self.interval_loss))
@@ -268,16 +270,10 @@ class _Training:
         self.workers.wait()
 
     def _keep_model(self, module: torch.nn.Module | None, name: str) -> None:
-        if not self.workers.first:
-            return
-        with self.clock.time("saving"):
-            folder = self.folder / name
-            export_model(module, folder)
-            if self.storage is not None:
-                place = f"{self.prefix}/{name}" if self.prefix else name
-                for file in sorted(folder.iterdir()):
-                    self.storage.put(file, f"{place}/{file.name}")
-                shutil.rmtree(folder)
+        if self.workers.first:
+            place = f"{self.prefix}/{name}" if self.prefix else name
+            with self.clock.time("saving"):
+                keep_model(module, self.folder / name, self.storage, place)
 
     def _diverged(self, loss: float) -> None:
         spec = self.spec

@@ -15,7 +15,9 @@ from transformers.models.llama import modeling_llama
 
 from flp_ray.core.execution import Kernels
 from flp_ray.core.run import RunSpec
+from flp_ray.core.storage import FileStorage
 from flp_ray.errors import ConfigError
+from flp_ray.train.state import storage_errors
 
 
 def build_model(spec: RunSpec) -> LlamaForCausalLM:
@@ -150,3 +152,24 @@ def export_model(model: LlamaForCausalLM, folder: Path) -> None:
     shutil.rmtree(draft, ignore_errors=True)
     model.save_pretrained(str(draft))
     draft.rename(folder)
+
+
+def keep_model(model: LlamaForCausalLM, folder: Path, storage: FileStorage | None, place: str) -> None:
+    """Exports a model and, with a storage, moves it there.
+
+    Args:
+        model: The model.
+        folder: Where it is exported.
+        storage: Where it is kept instead; None keeps it in `folder`.
+        place: Its name in the storage.
+
+    Raises:
+        StorageError: It cannot be written.
+    """
+    needed = sum(p.numel() * p.element_size() for p in model.parameters()) + 2**20
+    with storage_errors(folder, needed, "trained model"):
+        export_model(model, folder)
+        if storage is not None:
+            for file in sorted(folder.iterdir()):
+                storage.put(file, f"{place}/{file.name}")
+            shutil.rmtree(folder)

@@ -187,7 +187,7 @@ class States:
         """What the work returned on every rank; where it failed on one, it fails on all, and nobody waits for it."""
         result, error = None, None
         try:
-            with _storage_errors(self._folder, needed):
+            with storage_errors(self._folder, needed):
                 result = work()
         except StorageError as failed:
             error = failed
@@ -214,21 +214,28 @@ def _written(path: Path, value: Any) -> Path:
 
 
 @contextlib.contextmanager
-def _storage_errors(folder: Path, needed: int | None) -> Iterator[None]:
+def storage_errors(folder: Path, needed: int | None, what: str = "training state") -> Iterator[None]:
+    """Turns what a file raises into a StorageError in words.
+
+    Args:
+        folder: Where it is read or written.
+        needed: Bytes that are written at most; None where it is read.
+        what: What it is.
+    """
     try:
         yield
     except (OSError, safetensors.SafetensorError) as error:
         reason = str(error).splitlines()[0]
         if needed is None:
             raise StorageError(
-                f"The training state in {folder} cannot be read ({reason}). Make it readable, or remove it and the "
+                f"The {what} in {folder} cannot be read ({reason}). Make it readable, or remove it and the "
                 "run starts anew."
             ) from error
         reason = "no room" if isinstance(error, OSError) and error.errno in _NO_ROOM else reason
         place = next(p for p in [folder, *folder.parents] if p.exists())
         free = shutil.disk_usage(place).free
         raise StorageError(
-            f"The training state could not be saved in {folder} ({reason}): it takes up to {needed} bytes "
+            f"The {what} could not be saved in {folder} ({reason}): it takes up to {needed} bytes "
             f"and {free} bytes are free. The earlier state is intact; make room or move the study, then give "
             "the command again."
         ) from error

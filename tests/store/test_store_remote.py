@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from deltalake import DeltaTable
+from deltalake.table import TableOptimizer
 
-from flp_ray.errors import StorageError
+from flp_ray.errors import ConflictError, StorageError
 from flp_ray.store import (
     TableWriter,
     files_at,
@@ -22,6 +26,11 @@ from flp_ray.store import (
 from tests.store.store_appender import ROWS, batch
 
 TABLE = "measurements"
+
+
+def changed(i: int) -> pa.Table:
+    """A batch with other values."""
+    return batch(i).set_column(5, batch(i).schema.field("value"), pa.array([9.0] * ROWS))
 
 
 def test_a_folder_mirrors_one_address_for_good(tmp_path: Path) -> None:
@@ -154,3 +163,82 @@ def test_a_writer_killed_on_the_store_loses_nothing_and_doubles_nothing(s3_addre
     stored = read_table(tmp_path, TABLE, ["tokens", "name"])
     assert stored.num_rows == stored.group_by(["tokens", "name"]).aggregate([]).num_rows
     assert stored.num_rows in {(last + 1) * ROWS, (last + 2) * ROWS}
+
+
+def test_another_writer_s_rows_are_not_doubled_after_a_conflict(s3_address: str, tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder in (here, there):
+        mount(folder, s3_address)
+    with TableWriter(here) as first, TableWriter(there) as second:
+        first.append(TABLE, batch(0))
+        second.append(TABLE, batch(1))
+        with pytest.raises(ConflictError):  # which reads the table at its newest version
+            first.append(TABLE, changed(0))
+        with pytest.raises(StorageError, match="another process has written to it meanwhile"):
+            first.append(TABLE, batch(1))
+        assert first.append(TABLE, batch(1)) == 0
+    assert read_table(here, TABLE).num_rows == 2 * ROWS
+
+
+@pytest.mark.parametrize("step", ["update_incremental", "create_checkpoint", "vacuum", "merge"])
+def test_another_writer_s_rows_are_not_doubled_after_a_merge(
+    s3_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder in (here, there):
+        mount(folder, s3_address)
+    kind = TableOptimizer if step == "merge" else DeltaTable
+    name = "compact" if step == "merge" else step
+    own, rivals = getattr(kind, name), [batch(9)]
+
+    def late(self: object, *given: object, **named: object) -> object:
+        while rivals:
+            with TableWriter(there) as second:
+                assert second.append(TABLE, rivals.pop()) == ROWS
+        return own(self, *given, **named)
+
+    with TableWriter(here, compact_after_files=3) as first:
+        for i in range(2):
+            first.append(TABLE, batch(i))
+        monkeypatch.setattr(kind, name, late)
+        first.append(TABLE, batch(2))
+        assert not rivals
+        try:
+            first.append(TABLE, batch(9))
+        except StorageError as error:
+            assert "another process has written to it meanwhile" in str(error)
+            assert first.append(TABLE, batch(9)) == 0
+    stored = read_table(here, TABLE, ["tokens", "name"])
+    assert stored.num_rows == stored.group_by(["tokens", "name"]).aggregate([]).num_rows == 4 * ROWS
+
+
+@pytest.mark.parametrize("failure", [OSError(5, "Input/output error"), KeyboardInterrupt()])
+def test_a_file_that_cannot_be_read_to_its_end_leaves_nothing_torn(
+    s3_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: BaseException
+) -> None:
+    class Failing(io.FileIO):
+        def read(self, size: int = -1) -> bytes:
+            if self.tell() >= 16 << 20:
+                raise failure
+            return super().read(size)
+
+    files, local = files_at(s3_address), tmp_path / "large"
+    local.write_bytes(bytes(33 << 20))
+    (tmp_path / "small").write_text("small")
+    files.put(tmp_path / "small", "a/kept")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", lambda path, mode: Failing(path, mode))
+        with pytest.raises(StorageError if isinstance(failure, OSError) else KeyboardInterrupt):
+            files.put(local, "a/large")
+    assert files.names("") == {"a/kept": 5}
+    files.put(local, "a/large")
+    assert files.names("") == {"a/kept": 5, "a/large": 33 << 20}
+
+
+@pytest.mark.parametrize("endpoint", ["minio.example:9000", "minio", "ftp://minio:9000", "http://"])
+def test_an_endpoint_that_is_no_address_is_refused_and_amazon_is_not_asked(
+    s3_address: str, monkeypatch: pytest.MonkeyPatch, endpoint: str
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    with pytest.raises(StorageError, match=rf"must begin with http:// or https://, received '{endpoint}'"):
+        files_at(s3_address)

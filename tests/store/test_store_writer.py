@@ -313,7 +313,7 @@ def test_the_log_is_shortened_once_it_is_a_minute_old(tmp_path: Path) -> None:
 def test_a_merge_that_fails_does_not_fail_the_append(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def no_room(place: TablePlace, table: DeltaTable, *, sweep: bool) -> int:
+    def no_room(place: TablePlace, table: DeltaTable, version: int, *, sweep: bool) -> int:
         raise OSError(28, "No space left on device")
 
     with TableWriter(tmp_path, compact_after_files=3) as writer:

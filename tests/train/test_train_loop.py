@@ -18,6 +18,7 @@ from flp_ray.errors import DivergedError, OutOfMemoryError, RunError, StorageErr
 from flp_ray.train import clear_states, train
 from flp_ray.train import state as state_module
 from flp_ray.train.engine import learning_rate_factor
+from flp_ray.train.loss import TokenLoss
 from flp_ray.train.model import build_model
 from flp_ray.train.workers import Workers
 
@@ -231,6 +232,32 @@ def test_divergence_names_run_step_and_loss(make_spec, make_text, tmp_path):
         train(spec, make_text(spec), tmp_path, on_checkpoint=Recorder())
 
 
+@pytest.mark.parametrize("step", [5, 12])
+@pytest.mark.parametrize(
+    ("zero_stage", "precision"), [(0, "fp32"), (2, "fp32"), (3, "fp32"), (1, "bf16"), (2, "bf16"), (3, "bf16")]
+)
+def test_one_gradient_that_is_not_finite_ends_the_run(
+    make_spec, make_text, tmp_path, monkeypatch, zero_stage, precision, step
+):
+    """DeepSpeed leaves such a step out at some stages, and the loss stays finite; in the last step it always does."""
+    built, passes = TokenLoss.__init__, []
+
+    def build(self, *given, **named):
+        built(self, *given, **named)
+        weight = next(p for p in self.parameters() if p.dim() > 1)
+        weight.register_hook(spoil)
+
+    def spoil(gradient):
+        passes.append(gradient)
+        return gradient * math.nan if len(passes) == step else gradient
+
+    monkeypatch.setattr(TokenLoss, "__init__", build)
+    spec = make_spec(precision=precision)
+    with pytest.raises(DivergedError, match=r"loss is nan in steps \d+ to \d+ of 12"):
+        train(spec, make_text(spec), tmp_path, on_checkpoint=Recorder(), execution=Execution(zero_stage=zero_stage))
+    assert len(passes) in (step, step + 1)
+
+
 def test_a_full_disk_keeps_the_earlier_state(make_spec, make_text, tmp_path):
     """A limit on file size stands in for the full disk: the kernel refuses the write in the middle of a file."""
     import resource
@@ -255,6 +282,25 @@ def test_a_full_disk_keeps_the_earlier_state(make_spec, make_text, tmp_path):
     rest = Recorder()
     train(spec, text, folder, on_checkpoint=rest)
     assert rest.seen == whole.seen[1:] and same_weights(rest.weights[-1], whole.weights[-1])
+
+
+def test_a_disk_that_is_too_full_for_the_kept_model_is_named(make_spec, make_text, tmp_path):
+    import resource
+
+    spec, limits = make_spec(), resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill_up(checkpoint, module):
+        if checkpoint.final:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+
+    try:
+        with pytest.raises(StorageError, match=r"trained model could not be saved in .*takes up to \d+ bytes"):
+            train(spec, make_text(spec), tmp_path, on_checkpoint=fill_up, keep="last")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not (tmp_path / "model").exists()
+    train(spec, make_text(spec), tmp_path, on_checkpoint=lambda c, m: None, keep="last")
+    assert (tmp_path / "model").exists()
 
 
 def test_a_damaged_state_is_passed_over(make_spec, make_text, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 from flp_ray.core.execution import Execution
 from flp_ray.errors import StorageError
-from flp_ray.train import clear_states, parts, train
+from flp_ray.train import clear_finished, clear_states, parts, train
 
 pytestmark = pytest.mark.deepspeed
 
@@ -139,3 +139,19 @@ def test_a_storage_that_fails_keeps_the_earlier_state(tmp_path, attempt, make_st
         attempt("run", (0, "fp32"), storage=storage, prefix="r")
     storage.put = put
     assert attempt("run", (0, "fp32"), storage=storage, prefix="r").keys() == {4, 6, 8}
+
+
+def test_what_is_left_of_finished_runs_is_cleared_and_nothing_else(tmp_path, make_storage):
+    names = ("a/step-00000002/complete.json", "a/model/x", "b/step-00000002/part", "c/.step-00000004/part", "d/model/x")
+    for root in ("runs", "storage/checkpoints"):
+        for name in names:
+            (tmp_path / root / name).parent.mkdir(parents=True)
+            (tmp_path / root / name).touch()
+    storage = make_storage(tmp_path / "storage")
+    assert clear_finished(tmp_path / "runs", ["a", "c", "d", "e"]) == ["a", "c"]
+    assert sorted(p.name for p in (tmp_path / "runs").glob("*/*")) == ["model", "model", "step-00000002"]
+    assert not (tmp_path / "runs" / "c").exists()
+    assert clear_finished(tmp_path / "nothing", {"a", "d"}, storage=storage, prefix="checkpoints") == ["a"]
+    kept = {f"checkpoints/{name}" for name in names if not name.startswith("a/step")}
+    assert set(storage.names("checkpoints")) == kept
+    assert clear_finished(tmp_path / "nothing", {"a", "d"}, storage=storage, prefix="checkpoints") == []
