@@ -74,19 +74,23 @@ class Evaluator:
             time.sleep(SIGN_SECONDS)
 
     def _measure(self, job: EvaluationJob) -> None:
-        store = RemoteWriter.find(self._context.study_dir)
-        folder = handed_over(self._context, job.run_id) / str(job.tokens)
-        storage = self._context.storage()
+        folder, storage = handed_over(self._context, job.run_id) / str(job.tokens), self._context.storage()
         prefix = f"{_prefix(self._context, job.run_id)}/{job.tokens}/"
-        if job.tokens not in store.ask("recorded_tokens", job.run_id):
-            bring_text(self._context, sources=())
-            if storage is not None:
-                for name in storage.names(prefix):
-                    storage.get(name, folder / name.removeprefix(prefix))
-            measured = measurer(self._context).measure_folder(
-                folder, RunSpec.from_dict(job.spec), tokens=job.tokens, train_loss=job.train_loss, final=job.final
-            )
-            store.append("measurements", measurement_rows(measured))
+        store = RemoteWriter.find(self._context.study_dir)
+        try:
+            if job.tokens not in store.ask("recorded_tokens", job.run_id):
+                bring_text(self._context, sources=())
+                if storage is not None:
+                    for name in storage.names(prefix):
+                        storage.get(name, folder / name.removeprefix(prefix))
+                measured = measurer(self._context).measure_folder(
+                    folder, RunSpec.from_dict(job.spec), tokens=job.tokens, train_loss=job.train_loss, final=job.final
+                )
+                store.append("measurements", measurement_rows(measured))
+        except BaseException:
+            if storage is not None:  # this node's copy; the weights stay in the store, to be measured again
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
         _remove(folder, storage, prefix)
 
 

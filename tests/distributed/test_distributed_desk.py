@@ -174,6 +174,38 @@ def test_weights_are_handed_over_once_and_a_bucket_leaves_none_here(handover, tm
     assert not handover.loop.run_until_complete(handover.desk.has(SPEC.run_id, 100))
 
 
+@pytest.mark.parametrize("breaks", [False, True])
+def test_an_evaluator_brings_text_and_weights_and_leaves_nothing_but_what_is_to_be_measured_again(
+    handover, breaks, monkeypatch, tmp_path
+):
+    brought, appended, weights = [], [], tmp_path / SPEC.run_id / "measure" / "100" / "model.safetensors"
+
+    class Measurer:
+        def measure_folder(self, folder, spec, **what):
+            assert brought == [()] and (folder / "model.safetensors").read_text() == "weights"
+            if breaks:
+                raise ValueError("the task broke")
+            return []
+
+    store = SimpleNamespace(ask=lambda *given: handover.recorded, append=lambda table, rows: appended.append(table))
+    monkeypatch.setattr(module.RemoteWriter, "find", classmethod(lambda cls, folder: store))
+    monkeypatch.setattr(module, "bring_text", lambda context, sources: brought.append(sources))
+    monkeypatch.setattr(module, "measurer", lambda context: Measurer())
+    handover.give.give(checkpoint(100), "weights")
+    evaluator = module.Evaluator("e", handover.give.context)
+    taken, in_bucket = handover.loop.run_until_complete(handover.desk.take("e")), bool(handover.bucket.files)
+    if breaks:
+        with pytest.raises(ValueError):
+            evaluator._measure(taken)
+        assert weights.exists() != in_bucket and bool(handover.bucket.files) == in_bucket
+        return
+    evaluator._measure(taken)
+    assert appended == ["measurements"] and not weights.parent.exists() and not handover.bucket.files
+    handover.recorded.add(100)
+    evaluator._measure(taken)  # recorded since it was handed over
+    assert appended == ["measurements"]
+
+
 def test_another_attempt_hands_over_what_is_not_measured_and_removes_what_is(handover, tmp_path):
     for tokens in (100, 200):
         handover.give.give(checkpoint(tokens), "weights")

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flp_ray.store import load_records, read_table, run_states
+from flp_ray.config import study_place
+from flp_ray.mirror import bring_study
+from flp_ray.store import files_at, load_records, read_table, run_states
+from tests.store.object_store import credentials, new_address, s3_server
 
 pytestmark = [pytest.mark.ray, pytest.mark.deepspeed, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -26,8 +29,8 @@ def study(folder: Path, **changes) -> Path:
     return path
 
 
-def run(path: Path) -> tuple[int, str]:
-    command = [sys.executable, "-m", "flp_ray", "run", str(path), "--study-dir", str(path.parent / "s")]
+def run(path: Path, study_dir: str | None = None) -> tuple[int, str]:
+    command = [sys.executable, "-m", "flp_ray", "run", str(path), "--study-dir", study_dir or str(path.parent / "s")]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     return done.returncode, done.stdout
 
@@ -51,18 +54,25 @@ def test_two_workers_through_ray_train_learn_what_one_learns(tmp_path):
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
 
 
-def test_evaluators_beside_the_training_record_what_the_training_itself_would(tmp_path):
-    found = []
-    for resources in ({}, {"evaluators": {"count": 1, "cpus": 1, "waiting": 1}}):
-        folder = tmp_path / str(len(found))
-        folder.mkdir()
-        code, said = run(study(folder, resources=resources, training={"checkpoints": 4}))
-        assert code == 3, said
-        rows = read_table(folder / "s", "measurements").to_pylist()
-        found.append({(r["tokens"], r["kind"], r["name"]): (r["value"], r["items"]) for r in rows})
-        assert not list((folder / "s" / "checkpoints").glob("*/measure/*"))
+def test_evaluators_beside_the_training_record_what_the_training_itself_would(tmp_path, monkeypatch):
+    monkeypatch.setenv("FLP_RAY_CACHE", str(tmp_path / "cache"))
+    evaluators, found = {"evaluators": {"count": 1, "cpus": 1, "waiting": 1}}, []
+    with s3_server() as endpoint:
+        for name, value in credentials(endpoint).items():
+            monkeypatch.setenv(name, value)
+        address = new_address()
+        for resources, uri in (({}, None), (evaluators, None), (evaluators, address)):
+            folder = tmp_path / str(len(found))
+            folder.mkdir()
+            code, said = run(study(folder, resources=resources, training={"checkpoints": 4}), uri)
+            assert code == 3, said
+            study_dir = folder / "s" if uri is None else bring_study(study_place(uri, "smoke"))
+            rows = read_table(study_dir, "measurements").to_pylist()
+            found.append({(r["tokens"], r["kind"], r["name"]): (r["value"], r["items"]) for r in rows})
+            assert not list((study_dir / "checkpoints").glob("*/measure/*"))
+        assert not [name for name in files_at(address).names("checkpoints") if "/measure/" in name]
     assert len({tokens for tokens, _, _ in found[0]}) >= 3
-    assert found[1] == found[0]
+    assert found[2] == found[1] == found[0]
 
 
 def test_a_run_that_diverges_is_recorded_tried_again_and_the_study_goes_on(tmp_path):
