@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -58,8 +59,10 @@ def main() -> int:
 
 
 def _run(script: str) -> dict[str, float]:
-    code = f"import json, sys; sys.path.insert(0, {str(HERE)!r}); import {script} as b; print(json.dumps(b.run()))"
-    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
+    code = f"import json, {script}; print(json.dumps({script}.run()))"
+    places = os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH"))))  # Ray's workers import it too
+    environment = os.environ | {"PYTHONPATH": places}
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True, env=environment)
     *said, last = done.stdout.strip().splitlines()
     print("\n".join(said), flush=True)
     return dict(json.loads(last))
