@@ -53,7 +53,7 @@ def _grid(study_dir: Path) -> tuple[dict[str, Any], list[dict[str, Any]]] | None
 def _figures(study_dir: Path, stage: dict[str, Any], runs: list[dict[str, Any]]) -> dict[str, float]:
     training = sum(row["train_seconds"] for row in runs)
     measuring = sum(row["measure_seconds"] for row in runs)
-    slots = make_plan(load_config(ROOT / "jobs" / "demo.yaml"), study_dir).slots
+    slots = make_plan(load_config(ROOT / "jobs" / "demo.yaml"), study_dir).computing.devices  # one worker a run
     ideal = (training + measuring) / slots
     for what, seconds in _rest(stage, runs, slots).items():
         print(
