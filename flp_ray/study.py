@@ -82,7 +82,7 @@ class StudyPlan:
     def totals(self) -> dict[str, Any]:
         """The plan's totals as a JSON value."""
         remaining = [s for s in self.specs if s.run_id not in self.finished]
-        runs = _validation_runs(self.config)
+        runs, hours = _validation_runs(self.config), self.total.wall_hours
         return (
             asdict(self.total)
             | {
@@ -93,7 +93,7 @@ class StudyPlan:
                 "validation_flops": runs * self.target_flops,
                 "devices": self.computing.devices,
                 "device_memory_bytes": self.config.resources.device_memory_bytes,
-                "evaluator_device_hours": (self.total.wall_hours or 0.0) * self.config.resources.evaluator_devices,
+                "evaluator_device_hours": hours and hours * self.config.resources.evaluator_devices,
                 "price": self.config.resources.dollars_per_device_hour,
                 "sizes": self.computing.as_json(self.specs),
             }

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from flp_ray.core.hub import HUB_VARIABLE
 from flp_ray.distributed.config import ResourcesConfig
@@ -135,3 +136,11 @@ def live_nodes() -> list[dict[str, float]]:
     import ray
 
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def on_this_node() -> Any:
+    """The scheduling strategy of an actor that stays on the node of the process that starts it, or dies with it."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from flp_ray.core.run import RunSpec
 from flp_ray.core.storage import FileStorage
+from flp_ray.distributed.cluster import on_this_node
 from flp_ray.distributed.config import EvaluatorsConfig
 from flp_ray.distributed.context import StudyContext, namespace
 from flp_ray.distributed.desk import Desk, EvaluationJob
@@ -157,9 +157,13 @@ class Handover:
             with tempfile.TemporaryDirectory() as place:
                 for name in storage.names(f"{_prefix(self.context, self.spec.run_id)}/"):
                     if name.endswith(f"/{_JOB}"):
-                        with suppress(FlpRayError):
+                        try:
                             storage.get(name, Path(place, _JOB))
-                            found.append(json.loads(Path(place, _JOB).read_text()))
+                        except FlpRayError:
+                            if storage.names(name):
+                                raise  # it is there: a checkpoint that is passed over would never be measured
+                            continue
+                        found.append(json.loads(Path(place, _JOB).read_text()))
         return sorted(found, key=lambda job: int(job["tokens"]))
 
     def wait(self) -> None:
@@ -193,7 +197,7 @@ def start_evaluators(context: StudyContext, config: EvaluatorsConfig) -> list[An
         get_if_exists=True,
         num_cpus=0,
         max_concurrency=1000,
-        scheduling_strategy=NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False),
+        scheduling_strategy=on_this_node(),
     )
     handles: list[Any] = [desk.remote(config.waiting)]
     for number in range(config.count):

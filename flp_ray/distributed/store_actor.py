@@ -13,9 +13,9 @@ import pyarrow as pa
 import ray
 from ray.exceptions import ActorDiedError, RayTaskError
 from ray.util.placement_group import PlacementGroup
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from flp_ray.core.tuning import TrialReport
+from flp_ray.distributed.cluster import on_this_node
 from flp_ray.distributed.context import namespace
 from flp_ray.distributed.failures import is_out_of_memory
 from flp_ray.errors import FlpRayError, StorageError
@@ -193,7 +193,7 @@ def start_store(study_dir: Path) -> RemoteWriter:
 
     The actor takes no CPU share, so it never waits for a run to end.
     """
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    here = on_this_node()
     actor = (
         ray.remote(StoreActor)
         .options(

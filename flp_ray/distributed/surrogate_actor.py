@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from flp_ray.distributed.cluster import on_this_node
 from flp_ray.distributed.context import Question
 from flp_ray.distributed.failures import reason
 from flp_ray.errors import NotEnoughDataError
@@ -66,7 +66,7 @@ class Outlook:
     def __init__(self, study_dir: Path, question: Question, tell: Callable[[str], None]) -> None:
         # The actor takes no CPU share: it never waits for a run to end, and no run waits for it. It reads the study's
         # tables, so it stays on the driver's node.
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        here = on_this_node()
         options = {"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": here}
         self._actor = ray.remote(SurrogateActor).options(**options).remote(study_dir, question)
         self._tell = tell

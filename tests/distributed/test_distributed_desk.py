@@ -13,7 +13,7 @@ from flp_ray.distributed.config import EvaluatorsConfig, ResourcesConfig
 from flp_ray.distributed.desk import MOST_DEATHS, Desk, EvaluationJob
 from flp_ray.distributed.evaluators import Handover
 from flp_ray.distributed.resources import check_fits
-from flp_ray.errors import ResourceError
+from flp_ray.errors import ResourceError, StorageError
 from flp_ray.train import TrainingCheckpoint
 from tests.store.store_samples import SPEC
 
@@ -220,3 +220,21 @@ def test_another_attempt_hands_over_what_is_not_measured_and_removes_what_is(han
         left += [str(path) for path in tmp_path.rglob("job.json")]
     assert len(left) == 1 and "/200/" in left[0]
     assert all(json.loads(content) for name, content in handover.bucket.files.items() if name in left)
+
+
+def test_a_description_that_cannot_be_read_now_is_not_passed_over_and_one_that_is_gone_is(handover, monkeypatch):
+    handover.give.give(checkpoint(100), "weights")
+    if not handover.bucket.files:
+        pytest.skip("a folder's files are read where they are")
+
+    def unreachable(name, path):
+        raise StorageError("the bucket is away")
+
+    monkeypatch.setattr(handover.bucket, "get", unreachable)
+    with pytest.raises(StorageError, match="the bucket is away"):
+        handover.give.again(set())
+    listed = handover.bucket.names("runs")
+    handover.bucket.files.clear()  # an evaluator removes it between the listing and the reading
+    names = iter([listed, []])
+    monkeypatch.setattr(handover.bucket, "names", lambda prefix: next(names))
+    handover.give.again(set())

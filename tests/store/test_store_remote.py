@@ -28,6 +28,15 @@ from tests.store.store_appender import ROWS, batch
 TABLE = "measurements"
 
 
+@pytest.fixture
+def mirrors(s3_address: str, tmp_path: Path) -> tuple[Path, Path]:
+    """Folders of two machines that mirror one study."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder in (here, there):
+        mount(folder, s3_address)
+    return here, there
+
+
 def changed(i: int) -> pa.Table:
     """A batch with other values."""
     return batch(i).set_column(5, batch(i).schema.field("value"), pa.array([9.0] * ROWS))
@@ -113,10 +122,8 @@ def test_an_endpoint_that_does_not_answer_is_told_in_seconds(
     assert time.monotonic() - began < 20
 
 
-def test_a_study_on_the_store_is_the_same_from_every_mirror(s3_address: str, tmp_path: Path) -> None:
-    here, there = tmp_path / "here", tmp_path / "there"
-    mount(here, s3_address)
-    mount(there, s3_address)
+def test_a_study_on_the_store_is_the_same_from_every_mirror(mirrors: tuple[Path, Path]) -> None:
+    here, there = mirrors
     assert not has_tables(there)
     with TableWriter(here, compact_after_files=3) as writer:
         for i in range(4):
@@ -131,10 +138,8 @@ def test_a_study_on_the_store_is_the_same_from_every_mirror(s3_address: str, tmp
         assert writer.append(TABLE, batch(4)) == ROWS
 
 
-def test_a_second_writer_on_another_machine_is_refused(s3_address: str, tmp_path: Path) -> None:
-    here, there = tmp_path / "here", tmp_path / "there"
-    for folder in (here, there):
-        mount(folder, s3_address)
+def test_a_second_writer_on_another_machine_is_refused(mirrors: tuple[Path, Path]) -> None:
+    here, there = mirrors
     with TableWriter(here) as first, TableWriter(there) as second:
         first.append(TABLE, batch(0))
         assert second.append(TABLE, batch(0)) == 0
@@ -165,10 +170,8 @@ def test_a_writer_killed_on_the_store_loses_nothing_and_doubles_nothing(s3_addre
     assert stored.num_rows in {(last + 1) * ROWS, (last + 2) * ROWS}
 
 
-def test_another_writer_s_rows_are_not_doubled_after_a_conflict(s3_address: str, tmp_path: Path) -> None:
-    here, there = tmp_path / "here", tmp_path / "there"
-    for folder in (here, there):
-        mount(folder, s3_address)
+def test_another_writer_s_rows_are_not_doubled_after_a_conflict(mirrors: tuple[Path, Path]) -> None:
+    here, there = mirrors
     with TableWriter(here) as first, TableWriter(there) as second:
         first.append(TABLE, batch(0))
         second.append(TABLE, batch(1))
@@ -182,11 +185,9 @@ def test_another_writer_s_rows_are_not_doubled_after_a_conflict(s3_address: str,
 
 @pytest.mark.parametrize("step", ["update_incremental", "create_checkpoint", "vacuum", "merge"])
 def test_another_writer_s_rows_are_not_doubled_after_a_merge(
-    s3_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+    mirrors: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    here, there = tmp_path / "here", tmp_path / "there"
-    for folder in (here, there):
-        mount(folder, s3_address)
+    here, there = mirrors
     kind = TableOptimizer if step == "merge" else DeltaTable
     name = "compact" if step == "merge" else step
     own, rivals = getattr(kind, name), [batch(9)]
